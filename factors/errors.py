@@ -1,0 +1,44 @@
+"""What can be wrong with a request, as exceptions that speak to a person or a model.
+
+    AlphaAgentError
+    ├── FormulaError      a text that is not a formula of the language
+    ├── DataError         market data that cannot be imported as it is
+    ├── NotFoundError     a name or id that nothing answers to
+    ├── SettingError      an option or setting outside its range
+    └── ResearcherError   the researcher (a language model, say) gave nothing usable
+
+Each message is one line that says what was expected. A candidate refused by the gate is not an error: it is a
+failed :class:`factors.verdict.Check`. Any other exception is a bug or broken infrastructure.
+"""
+
+
+class AlphaAgentError(Exception):
+    """The root: the command line prints its message and exits with 2, the service answers a problem document."""
+
+
+class FormulaError(AlphaAgentError):
+    """A text that is not a formula.
+
+    Attributes:
+        position: offset in characters of the fault in the text, counted from 0.
+    """
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class DataError(AlphaAgentError):
+    """Market data that cannot be imported as it is."""
+
+
+class NotFoundError(AlphaAgentError):
+    """A name or id that nothing answers to."""
+
+
+class SettingError(AlphaAgentError):
+    """An option or setting outside its range."""
+
+
+class ResearcherError(AlphaAgentError):
+    """The researcher gave nothing usable."""
