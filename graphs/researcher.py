@@ -1,0 +1,120 @@
+"""The seam between the state machine and whoever plays the three agents.
+
+The graph calls a :class:`Researcher` and cannot tell a language model from the offline search. A researcher keeps
+nothing between calls: all it may use is in the :class:`Brief`, so a run can be stopped, moved and replayed.
+"""
+
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from factors.evaluation import Evaluation
+from factors.hypothesis import Candidate, Hypothesis
+from factors.verdict import Check, Verdict
+
+
+class Trial(BaseModel):
+    """A candidate and what became of it.
+
+    ``verdict`` is the gate's; ``evaluation`` and ``admission`` (the checks on the measured values) are absent where
+    the gate refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    round: int
+    candidate: Candidate
+    verdict: Verdict
+    evaluation: Evaluation | None = None
+    admission: tuple[Check, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """True when the candidate entered the library."""
+        return self.evaluation is not None and all(check.passed for check in self.admission)
+
+
+class Feedback(BaseModel):
+    """What a round taught: the Eval agent's answer, which the next Idea reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    supported: bool
+    lesson: str
+    action: Literal["refine", "pivot"]
+
+
+class Brief(BaseModel):
+    """All that a researcher may know when it is asked: train and valid results only.
+
+    ``round`` counts from 1. ``fields`` are the market's columns without the dollar sign. ``library`` holds the
+    canonical formulas that the team has accepted on this market before the run began.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    direction: str
+    seed: int
+    round: int
+    fields: tuple[str, ...]
+    hypotheses: tuple[Hypothesis, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
+    library: tuple[str, ...] = ()
+
+
+class Idea(BaseModel):
+    """The Idea agent's answer: a hypothesis still without an id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    statement: str = Field(min_length=1, max_length=2000)
+    observation: str = Field(max_length=2000)
+    knowledge: str = Field(max_length=2000)
+    justification: str = Field(max_length=2000)
+    specification: str = Field(max_length=2000)
+    horizon_days: int = Field(ge=1, le=60)
+
+
+class Draft(BaseModel):
+    """The Factor agent's answer for one candidate; ``parents`` are ids of earlier candidates of the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=120)
+    description: str = Field(min_length=1, max_length=2000)
+    formula: str = Field(max_length=4000)
+    parents: tuple[str, ...] = ()
+
+
+class Alignment(BaseModel):
+    """How well hypothesis and description (c1), description and formula (c2) agree, each in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hypothesis_description: float = Field(ge=0, le=1)
+    description_formula: float = Field(ge=0, le=1)
+    reason: str = Field(max_length=2000)
+
+
+class Researcher(Protocol):
+    """Plays Idea, Factor and Eval. Every method may raise ``ResearcherError``; the round then ends with what it has."""
+
+    @property
+    def name(self) -> str:
+        """What the run's record says: ``offline`` or a model's name."""
+
+    def propose(self, brief: Brief) -> Idea:
+        """Idea: the hypothesis of this round."""
+
+    def draft(self, brief: Brief, hypothesis: Hypothesis, count: int) -> list[Draft]:
+        """Factor: at most ``count`` formulas for the hypothesis."""
+
+    def revise(self, brief: Brief, hypothesis: Hypothesis, refused: list[Trial]) -> list[Draft | None]:
+        """Factor: each refused candidate rewritten to meet its verdict's hints, in order; ``None`` gives it up."""
+
+    def judge(self, hypothesis: Hypothesis, candidate: Candidate) -> Alignment:
+        """How well the candidate's hypothesis, description and formula hold together."""
+
+    def reflect(self, brief: Brief, hypothesis: Hypothesis, trials: list[Trial]) -> Feedback:
+        """Eval: what this round's trials teach."""
