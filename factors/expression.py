@@ -1,0 +1,198 @@
+"""The syntax tree of a formula: ``Expr = Field | Number | Call``.
+
+Trees are hash-consed: building the same tree twice gives the same object, so equality is identity, a set of nodes is a
+set of distinct sub-expressions, and a formula that repeats a part holds it once. ``str`` gives canonical text, which
+parses back to the same object.
+"""
+
+import weakref
+from collections.abc import Iterator
+from threading import Lock
+from typing import ClassVar, Self
+
+from factors.errors import FormulaError
+from factors.operators import INFIX, UNARY_PRECEDENCE, Operator, ParameterKind, operator
+
+MAX_CHARACTERS = 2000
+MAX_DEPTH = 32
+MAX_NODES = 256
+
+_ATOM_PRECEDENCE = UNARY_PRECEDENCE + 1
+_LARGEST_PLAIN_INTEGER = 1e15
+
+
+class Expr:
+    """A node. ``size`` counts nodes with shared ones repeated, ``depth`` levels, ``look_back`` rows of history."""
+
+    __slots__ = ("__weakref__", "depth", "look_back", "size")
+
+    _lock: ClassVar[Lock] = Lock()
+    _known: ClassVar[weakref.WeakValueDictionary[tuple[object, ...], "Expr"]] = weakref.WeakValueDictionary()
+
+    size: int
+    depth: int
+    look_back: int
+
+    @property
+    def children(self) -> tuple["Expr", ...]:
+        """Direct sub-expressions, in order of writing."""
+        return ()
+
+    def _interned(self, *key: object) -> Self:
+        """The one node for this key: the one known already, else this one."""
+        with Expr._lock:
+            known = Expr._known.setdefault((type(self), *key), self)
+        if not isinstance(known, type(self)):
+            raise TypeError("a key names nodes of its own type")
+        return known
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an expression travels as its text")
+
+
+class Field(Expr):
+    """A column of the market, ``name`` without the dollar sign."""
+
+    __slots__ = ("name",)
+    name: str
+
+    def __new__(cls, name: str) -> Self:
+        """The node of this column."""
+        node = super().__new__(cls)
+        node.name, node.size, node.depth = name, 1, 1
+        node.look_back = 1 if name == "return" else 0
+        return node._interned(name)
+
+    def __str__(self) -> str:
+        return f"${self.name}"
+
+
+class Number(Expr):
+    """A finite literal; windows are numbers too."""
+
+    __slots__ = ("value",)
+    value: float
+
+    def __new__(cls, value: float) -> Self:
+        """The node of this value; minus zero is zero."""
+        value = float(value) + 0.0
+        node = super().__new__(cls)
+        node.value, node.size, node.depth, node.look_back = value, 1, 1, 0
+        return node._interned(value)
+
+    def __str__(self) -> str:
+        plain = self.value.is_integer() and abs(self.value) < _LARGEST_PLAIN_INTEGER
+        return str(int(self.value)) if plain else repr(self.value)
+
+
+class Call(Expr):
+    """An operator applied to arguments; infix signs and ``?:`` are calls as well."""
+
+    __slots__ = ("args", "op")
+    op: Operator
+    args: tuple[Expr, ...]
+
+    def __new__(cls, op: Operator, args: tuple[Expr, ...]) -> Self:
+        """The node of this application; arguments are checked by :func:`call`, not here."""
+        node = super().__new__(cls)
+        node.op, node.args = op, args
+        node.size = 1 + sum(arg.size for arg in args)
+        node.depth = 1 + max(arg.depth for arg in args)
+        node.look_back = max(arg.look_back for arg in args) + op.look_back(window(node))
+        return node._interned(op.name, args)
+
+    @property
+    def children(self) -> tuple[Expr, ...]:
+        """The arguments."""
+        return self.args
+
+    def __str__(self) -> str:
+        if self.op.symbol is None:
+            return f"{self.op.name}({', '.join(map(str, self.args))})"
+        if len(self.args) == 1:
+            return f"{self.op.symbol}{_wrapped(self.args[0], UNARY_PRECEDENCE)}"
+        left, right = self.args
+        precedence = INFIX[self.op.symbol].precedence
+        return f"{_wrapped(left, precedence)} {self.op.symbol} {_wrapped(right, precedence + 1)}"
+
+
+def _wrapped(expr: Expr, least: int) -> str:
+    """The text of ``expr``, in parentheses where it binds more loosely than ``least``."""
+    precedence = _ATOM_PRECEDENCE
+    if isinstance(expr, Call) and expr.op.symbol is not None:
+        precedence = expr.op.precedence
+    return f"({expr})" if precedence < least else str(expr)
+
+
+def window(expr: Call) -> int:
+    """The window of a time-series call in rows; 0 for calls that have none."""
+    for parameter, arg in zip(expr.op.parameters, expr.args, strict=False):
+        if parameter.kind is ParameterKind.WINDOW and isinstance(arg, Number):
+            return int(arg.value)
+    return 0
+
+
+def call(name: str, *args: Expr | float) -> Expr:
+    """Build a checked call.
+
+    Args:
+        name: the operator's name or alias, upper-case.
+        args: sub-expressions; plain numbers become literals.
+
+    Raises:
+        FormulaError: unknown operator, wrong number or kind of arguments, or a parameter out of range.
+    """
+    op = operator(name)
+    nodes = tuple(arg if isinstance(arg, Expr) else Number(arg) for arg in args)
+    if op.name == "NEGATE" and len(nodes) == 1 and isinstance(nodes[0], Number):
+        return Number(-nodes[0].value)
+    if len(nodes) != len(op.parameters):
+        expected = len(op.parameters)
+        raise FormulaError(f"{op.signature} takes {expected} argument{'s' if expected > 1 else ''}, not {len(nodes)}")
+    for parameter, node in zip(op.parameters, nodes, strict=True):
+        fault = parameter.fault(_literal(node), grouped=node is SECTOR)
+        if fault:
+            raise FormulaError(f"{op.signature}: {fault}, not {_short(node)}")
+    return Call(op, nodes)
+
+
+SECTOR = Field("sector")
+
+
+def _literal(node: Expr) -> float | None:
+    return node.value if isinstance(node, Number) else None
+
+
+def _short(node: Expr, width: int = 40) -> str:
+    text = str(node)
+    return text if len(text) <= width else f"{text[:width]}…"
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """Every node of the tree in order of writing, a shared one as often as it is written."""
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(reversed(node.children))
+
+
+def distinct(*roots: Expr) -> list[Expr]:
+    """Every distinct node of the trees, arguments before the calls that use them."""
+    order: dict[Expr, None] = {}
+    stack = [(root, False) for root in reversed(roots)]
+    while stack:
+        node, done = stack.pop()
+        if node in order:
+            continue
+        if done or not node.children:
+            order[node] = None
+        else:
+            stack.append((node, True))
+            stack.extend((child, False) for child in reversed(node.children))
+    return list(order)
+
+
+def fields(expr: Expr) -> frozenset[str]:
+    """Names of the columns that the formula reads, ``sector`` not among them."""
+    return frozenset(node.name for node in distinct(expr) if isinstance(node, Field) and node is not SECTOR)

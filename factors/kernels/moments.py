@@ -1,0 +1,249 @@
+"""Rolling second and higher moments over one tile; see ``rolling`` for the conventions and the block method.
+
+Deviations are taken from a value near the window, so the one-pass sums lose digits only where the spread is tiny beside
+the distance to that anchor. Those cells, and cells that overflowed, are redone in two passes over the window, which
+also finds a constant window to be exactly constant.
+"""
+
+import numpy as np
+
+from factors.kernels.compile import kernel
+
+_SAFE = 1e-4  # share of the raw second moment below which the one-pass variance is redone
+_SAFE_HIGHER = 1e-2  # the same for third and fourth moments, which cancel more
+
+
+@kernel
+def _two_pass(x, t, j, d):
+    """(count, mean, sum of squared deviations, whether all values are equal) of one window."""
+    n, first, shift, constant = 0, 0.0, 0.0, True
+    for k in range(max(0, t - d + 1), t + 1):
+        v = x[k, j]
+        if v == v:
+            if n == 0:
+                first = v
+            constant = constant and v == first
+            shift += v - first
+            n += 1
+    if n == 0:
+        return 0, np.nan, np.nan, True
+    centre = first + shift / n
+    squares, rest = 0.0, 0.0
+    for k in range(max(0, t - d + 1), t + 1):
+        v = x[k, j]
+        if v == v:
+            squares += (v - centre) * (v - centre)
+            rest += v - centre
+    return n, centre, 0.0 if constant else squares - rest * rest / n, constant
+
+
+@kernel
+def _finish(mode, now, n, centre, squares):
+    variance = squares / (n - 1.0)
+    if mode == 0:
+        value = np.sqrt(variance)
+    elif mode == 1:
+        value = variance
+    else:
+        value = (now - centre) / np.sqrt(variance)
+    return value if n > 1.0 and abs(value) < np.inf else np.nan
+
+
+@kernel
+def moments(x, d, mode, out):
+    """Mode 0: standard deviation; 1: variance; 2: z-score of the current value."""
+    rows, lanes = x.shape
+    s1, s2, sn = np.zeros((d + 1, lanes)), np.zeros((d + 1, lanes)), np.zeros((d + 1, lanes))
+    a1, a2, an, anchor = np.empty(lanes), np.empty(lanes), np.empty(lanes), np.zeros(lanes)
+    for start in range(0, rows, d):
+        for j in range(lanes):
+            anchor[j] = x[start, j] if x[start, j] == x[start, j] else anchor[j]
+        a1[:], a2[:], an[:] = 0.0, 0.0, 0.0
+        if start:
+            for i in range(d - 1, 0, -1):
+                for j in range(lanes):
+                    v = x[start - d + i, j]
+                    e = v - anchor[j] if v == v else 0.0
+                    a1[j] += e
+                    a2[j] += e * e
+                    an[j] += 1.0 if v == v else 0.0
+                    s1[i, j], s2[i, j], sn[i, j] = a1[j], a2[j], an[j]
+            a1[:], a2[:], an[:] = 0.0, 0.0, 0.0
+        for i in range(min(d, rows - start)):
+            t = start + i
+            doubtful = 0
+            for j in range(lanes):
+                v = x[t, j]
+                e = v - anchor[j] if v == v else 0.0
+                a1[j] += e
+                a2[j] += e * e
+                an[j] += 1.0 if v == v else 0.0
+                n, m, q = an[j] + sn[i + 1, j], a1[j] + s1[i + 1, j], a2[j] + s2[i + 1, j]
+                squares = q - m * m / n
+                out[t, j] = _finish(mode, v, n, anchor[j] + m / n, squares)
+                doubtful += 0 if squares > _SAFE * q else 1
+            if doubtful:
+                for j in range(lanes):
+                    n, m, q = an[j] + sn[i + 1, j], a1[j] + s1[i + 1, j], a2[j] + s2[i + 1, j]
+                    if n > 1.0 and not q - m * m / n > _SAFE * q:
+                        count, centre, squares, _ = _two_pass(x, t, j, d)
+                        out[t, j] = _finish(mode, x[t, j], count, centre, squares)
+
+
+@kernel
+def _exact_higher(x, t, j, d, order):
+    """G1 (order 3) or G2 (order 4) of one window in two passes."""
+    n, centre, squares, constant = _two_pass(x, t, j, d)
+    if n < order or constant:
+        return np.nan
+    m2, m3, m4 = squares / n, 0.0, 0.0
+    for k in range(max(0, t - d + 1), t + 1):
+        v = x[k, j]
+        if v == v:
+            e = v - centre
+            m3 += e * e * e
+            m4 += e * e * e * e
+    return _shape(order, float(n), m2, m3 / n, m4 / n)
+
+
+@kernel
+def _shape(order, n, m2, m3, m4):
+    if order == 3:
+        value = m3 / (m2 * np.sqrt(m2)) * np.sqrt(n * (n - 1.0)) / (n - 2.0)
+    else:
+        value = (n - 1.0) / ((n - 2.0) * (n - 3.0)) * ((n + 1.0) * m4 / (m2 * m2) - 3.0 * (n - 1.0))
+    return value if abs(value) < np.inf else np.nan
+
+
+@kernel
+def higher_moments(x, d, order, out):
+    """Order 3: adjusted skewness; 4: adjusted excess kurtosis."""
+    rows, lanes = x.shape
+    suffix, sums = np.zeros((5, d + 1, lanes)), np.zeros((5, lanes))
+    anchor = np.zeros(lanes)
+    for start in range(0, rows, d):
+        for j in range(lanes):
+            anchor[j] = x[start, j] if x[start, j] == x[start, j] else anchor[j]
+        sums[:] = 0.0
+        if start:
+            for i in range(d - 1, 0, -1):
+                for j in range(lanes):
+                    _accumulate(sums, x[start - d + i, j], anchor[j], j)
+                    for p in range(5):
+                        suffix[p, i, j] = sums[p, j]
+            sums[:] = 0.0
+        for i in range(min(d, rows - start)):
+            t = start + i
+            for j in range(lanes):
+                _accumulate(sums, x[t, j], anchor[j], j)
+                n = sums[0, j] + suffix[0, i + 1, j]
+                if n < order:
+                    out[t, j] = np.nan
+                    continue
+                m = (sums[1, j] + suffix[1, i + 1, j]) / n
+                e2 = (sums[2, j] + suffix[2, i + 1, j]) / n
+                e3 = (sums[3, j] + suffix[3, i + 1, j]) / n
+                e4 = (sums[4, j] + suffix[4, i + 1, j]) / n
+                m2 = e2 - m * m
+                if not m2 > _SAFE_HIGHER * e2:
+                    out[t, j] = _exact_higher(x, t, j, d, order)
+                    continue
+                m3 = e3 - 3.0 * m * e2 + 2.0 * m * m * m
+                m4 = e4 - 4.0 * m * e3 + 6.0 * m * m * e2 - 3.0 * m * m * m * m
+                out[t, j] = _shape(order, n, m2, m3, m4)
+
+
+@kernel
+def _accumulate(sums, v, anchor, j):
+    if v == v:
+        e = v - anchor
+        sums[0, j] += 1.0
+        sums[1, j] += e
+        sums[2, j] += e * e
+        sums[3, j] += e * e * e
+        sums[4, j] += e * e * e * e
+
+
+@kernel
+def _exact_pair(x, y, t, j, d, mode):
+    """Correlation (mode 0) or covariance (mode 1) of one window in two passes."""
+    n, x0, y0, sx, sy, flat_x, flat_y = 0, 0.0, 0.0, 0.0, 0.0, True, True
+    for k in range(max(0, t - d + 1), t + 1):
+        v, w = x[k, j], y[k, j]
+        if v == v and w == w:
+            if n == 0:
+                x0, y0 = v, w
+            flat_x = flat_x and v == x0
+            flat_y = flat_y and w == y0
+            sx += v - x0
+            sy += w - y0
+            n += 1
+    if n < 2 or (mode == 0 and (flat_x or flat_y)):
+        return np.nan
+    mx, my = x0 + sx / n, y0 + sy / n
+    xx, yy, xy = 0.0, 0.0, 0.0
+    for k in range(max(0, t - d + 1), t + 1):
+        v, w = x[k, j], y[k, j]
+        if v == v and w == w:
+            xx += (v - mx) * (v - mx)
+            yy += (w - my) * (w - my)
+            xy += (v - mx) * (w - my)
+    if mode == 1 and (flat_x or flat_y):
+        return 0.0
+    return _pair(mode, float(n), xx, yy, xy)
+
+
+@kernel
+def _pair(mode, n, xx, yy, xy):
+    value = min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy)))) if mode == 0 else xy / (n - 1.0)
+    return value if abs(value) < np.inf else np.nan
+
+
+@kernel
+def comoments(x, y, d, mode, out):
+    """Mode 0: correlation; 1: covariance."""
+    rows, lanes = x.shape
+    suffix, sums = np.zeros((6, d + 1, lanes)), np.zeros((6, lanes))
+    ax, ay = np.zeros(lanes), np.zeros(lanes)
+    for start in range(0, rows, d):
+        for j in range(lanes):
+            both = x[start, j] == x[start, j] and y[start, j] == y[start, j]
+            ax[j] = x[start, j] if both else ax[j]
+            ay[j] = y[start, j] if both else ay[j]
+        sums[:] = 0.0
+        if start:
+            for i in range(d - 1, 0, -1):
+                for j in range(lanes):
+                    _accumulate_pair(sums, x[start - d + i, j], y[start - d + i, j], ax[j], ay[j], j)
+                for p in range(6):
+                    for j in range(lanes):
+                        suffix[p, i, j] = sums[p, j]
+            sums[:] = 0.0
+        for i in range(min(d, rows - start)):
+            t = start + i
+            for j in range(lanes):
+                _accumulate_pair(sums, x[t, j], y[t, j], ax[j], ay[j], j)
+            for j in range(lanes):
+                n = sums[0, j] + suffix[0, i + 1, j]
+                sx, sy = sums[1, j] + suffix[1, i + 1, j], sums[2, j] + suffix[2, i + 1, j]
+                qx, qy = sums[3, j] + suffix[3, i + 1, j], sums[4, j] + suffix[4, i + 1, j]
+                xx, yy = qx - sx * sx / n, qy - sy * sy / n
+                xy = sums[5, j] + suffix[5, i + 1, j] - sx * sy / n
+                if n < 2.0:
+                    out[t, j] = np.nan
+                elif xx > _SAFE * qx and yy > _SAFE * qy:
+                    out[t, j] = _pair(mode, n, xx, yy, xy)
+                else:
+                    out[t, j] = _exact_pair(x, y, t, j, d, mode)
+
+
+@kernel
+def _accumulate_pair(sums, v, w, ax, ay, j):
+    known = v == v and w == w
+    p, q = (v - ax if known else 0.0), (w - ay if known else 0.0)
+    sums[0, j] += 1.0 if known else 0.0
+    sums[1, j] += p
+    sums[2, j] += q
+    sums[3, j] += p * p
+    sums[4, j] += q * q
+    sums[5, j] += p * q
