@@ -1,6 +1,6 @@
 """What a measured candidate must show to enter the library: checks on train and valid, never on the hold-out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +67,13 @@ def admission_checks(splits: Mapping[str, SplitMetrics], thresholds: Thresholds)
     )
 
 
-def redundancy_check(values: Values, accepted: Mapping[str, Values], panel: Panel, thresholds: Thresholds) -> Check:
-    """Largest absolute mean daily rank correlation on train with the accepted factors' values, by formula."""
+def redundancy_check(
+    values: Values, accepted: Iterable[tuple[str, Values]], panel: Panel, thresholds: Thresholds
+) -> Check:
+    """Largest absolute mean daily rank correlation on train with accepted factors, each its formula and values."""
     largest, nearest = 0.0, ""
     start, stop = within(panel, "train")
-    for formula, other in accepted.items():
+    for formula, other in accepted:
         correlation = _rank_correlation(values[:, start:stop], other[:, start:stop], panel.eligible[:, start:stop])
         if correlation > largest:
             largest, nearest = correlation, formula

@@ -59,6 +59,10 @@ class Zoo:
             if node.children:
                 self._owner.setdefault(node, name)
 
+    def add_tried(self, name: str, expr: Expr) -> None:
+        """Make exactly this formula known, so that trying it again is a duplicate, while its parts stay free to use."""
+        self._roots.setdefault(expr, name)
+
     def known_as(self, expr: Expr) -> str | None:
         """The name under which exactly this formula is known, if it is."""
         return self._roots.get(expr)
