@@ -31,11 +31,13 @@ def _correlation(x, y):
     if n < 2 or x.min() == x.max() or y.min() == y.max():
         return np.nan
     mx, my = x[0] + (x - x[0]).sum() / n, y[0] + (y - y[0]).sum() / n
+    unit_x, unit_y = np.abs(x - mx).max(), np.abs(y - my).max()
     xx, yy, xy = 0.0, 0.0, 0.0
     for i in range(n):
-        xx += (x[i] - mx) * (x[i] - mx)
-        yy += (y[i] - my) * (y[i] - my)
-        xy += (x[i] - mx) * (y[i] - my)
+        p, q = (x[i] - mx) / unit_x, (y[i] - my) / unit_y
+        xx += p * p
+        yy += q * q
+        xy += p * q
     value = xy / (np.sqrt(xx) * np.sqrt(yy))
     return min(1.0, max(-1.0, value)) if abs(value) < np.inf else np.nan
 
