@@ -125,9 +125,7 @@ class Records:
                 raise RunStateError(f"run {run_id} is queued: only a running run can succeed")
             rows.change(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error)
             run = rows.read_run(connection, run_id)
-            rows.append(
-                connection, run_id, _FINISHED[status], {"accepted": len(run.accepted), "error": error}
-            )
+            rows.append(connection, run_id, _FINISHED[status], {"accepted": len(run.accepted), "error": error})
             return run
 
     def append_event(self, run_id: str, type: EventType, data: dict[str, Any]) -> RunEvent:  # noqa: A002
@@ -144,12 +142,7 @@ class Records:
     def events(self, run_id: str, after: int = 0, limit: int = 1000) -> list[RunEvent]:
         """At most ``limit`` events with ``seq`` above ``after``, in order."""
         table = schema.events
-        query = (
-            select(table)
-            .where(table.c.run_id == run_id, table.c.seq > after)
-            .order_by(table.c.seq)
-            .limit(limit)
-        )
+        query = select(table).where(table.c.run_id == run_id, table.c.seq > after).order_by(table.c.seq).limit(limit)
         with self._reading() as connection:
             rows.require_run(connection, run_id)
             return [RunEvent.model_validate(row._asdict()) for row in connection.execute(query)]
@@ -185,9 +178,7 @@ class Records:
                 )
             )
             if evaluation is not None:
-                connection.execute(
-                    insert(schema.evaluations).values(run_id=run_id, **evaluation.model_dump())
-                )
+                connection.execute(insert(schema.evaluations).values(run_id=run_id, **evaluation.model_dump()))
 
     def accept_factor(self, factor: Factor) -> bool:
         """Link the factor to its run, with a ``factor.accepted`` event; True when it is new to the library.
@@ -233,9 +224,7 @@ class Records:
             rows.require_run(connection, run_id)
             if cursor is not None:
                 at = (table.c.run_id == run_id) & (table.c.id == cursor)
-                query = query.where(
-                    table.c.position > rows.cursor_keys(connection, [table.c.position], at)[0]
-                )
+                query = query.where(table.c.position > rows.cursor_keys(connection, [table.c.position], at)[0])
             found, more = rows.page(connection, query, limit)
         records = [rows.read_candidate(row) for row in found]
         return records, records[-1].candidate.id if more else None
@@ -259,9 +248,7 @@ class Records:
     def factor(self, factor_id: str) -> Factor:
         """One factor of the library."""
         with self._reading() as connection:
-            row = connection.execute(
-                select(schema.factors).where(schema.factors.c.id == factor_id)
-            ).one_or_none()
+            row = connection.execute(select(schema.factors).where(schema.factors.c.id == factor_id)).one_or_none()
         if row is None:
             raise NotFoundError(f"no factor {factor_id!r} in the library")
         return Factor.model_validate(row._asdict())

@@ -26,9 +26,7 @@ from storage.schema import candidates, evaluations, events, factors, run_factors
 
 def lock(connection: Connection, run_id: str) -> RunStatus:
     """The run's status, which stays so until the transaction ends; ``NotFoundError`` for an unknown run."""
-    status: RunStatus | None = connection.scalar(
-        select(runs.c.status).where(runs.c.id == run_id).with_for_update()
-    )
+    status: RunStatus | None = connection.scalar(select(runs.c.status).where(runs.c.id == run_id).with_for_update())
     if status is None:
         raise _no_run(run_id)
     return status
@@ -78,9 +76,7 @@ def add_factor(connection: Connection, factor: Factor) -> bool:
 def select_runs() -> Select[Any]:
     """Runs with their counts, for :func:`read_runs`."""
     rounds = (
-        select(func.count())
-        .where(events.c.run_id == runs.c.id, events.c.type == "round.completed")
-        .scalar_subquery()
+        select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == "round.completed").scalar_subquery()
     )
     evaluated = select(func.count()).where(evaluations.c.run_id == runs.c.id).scalar_subquery()
     columns = [runs.c[name] for name in Run.model_fields if name in runs.c]

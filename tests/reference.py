@@ -47,9 +47,7 @@ def root(numerator: int, denominator: int, sign: int = 1) -> float:
         return NULL
     if sign == 0:
         return 0.0
-    shift = max(
-        0, (denominator.bit_length() - numerator.bit_length()) // 2 + 66
-    )  # at least 130 bits under the root
+    shift = max(0, (denominator.bit_length() - numerator.bit_length()) // 2 + 66)  # at least 130 bits under the root
     size = quotient(math.isqrt((numerator << 2 * shift) // denominator), 1 << shift)
     return size if sign > 0 else -size
 

@@ -11,6 +11,7 @@ from factors.kernels.compile import kernel
 
 _SAFE = 1e-4  # share of the raw second moment below which the one-pass variance is redone
 _SAFE_HIGHER = 1e-2  # the same for third and fourth moments, which cancel more
+_SMALL, _LARGE = 1e-60, 1e60  # second moments outside would lose their fourth power's range
 
 
 @kernel
@@ -154,7 +155,7 @@ def higher_moments(x, d, order, out):
                 e3 = (sums[3, j] + suffix[3, i + 1, j]) / n
                 e4 = (sums[4, j] + suffix[4, i + 1, j]) / n
                 m2 = e2 - m * m
-                if not m2 > _SAFE_HIGHER * e2:
+                if not (m2 > _SAFE_HIGHER * e2 and _SMALL < m2 < _LARGE):
                     out[t, j] = _exact_higher(x, t, j, d, order)
                     continue
                 m3 = e3 - 3.0 * m * e2 + 2.0 * m * m * m

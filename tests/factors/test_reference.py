@@ -292,9 +292,7 @@ def test_pairs_agree_with_numpy_and_scipy(kind):
             assert all(math.isnan(value) for value in got.values())
             continue
         fit = stats.linregress(a, b)
-        same(
-            [got["TS_CORR"], got["TS_COV"], got["REGBETA"]], [fit.rvalue, np.cov(a, b)[0, 1], fit.slope], 1e-8
-        )
+        same([got["TS_CORR"], got["TS_COV"], got["REGBETA"]], [fit.rvalue, np.cov(a, b)[0, 1], fit.slope], 1e-8)
         residual = y[t, i] - fit.intercept - fit.slope * x[t, i] if both[-1] else N
         same(got["REGRESI"], residual, atol=1e-9)
 
@@ -304,27 +302,19 @@ def test_ranks_agree_with_scipy(kind):
     fields, member, sector, _ = sample_fields(np.random.default_rng(6), kind)
     x = fields["close"]
     seen = np.where(member, x, N)
-    expected = stats.rankdata(seen, axis=1, nan_policy="omit") / np.sum(
-        ~np.isnan(seen), axis=1, keepdims=True
-    )
+    expected = stats.rankdata(seen, axis=1, nan_policy="omit") / np.sum(~np.isnan(seen), axis=1, keepdims=True)
     same(REFERENCE["RANK"](x, member=member), expected)
     for name in range(3):
         inside = np.where(sector == name, seen, N)
         with np.errstate(invalid="ignore"):
-            expected = stats.rankdata(inside, axis=1, nan_policy="omit") / np.sum(
-                ~np.isnan(inside), 1, keepdims=True
-            )
+            expected = stats.rankdata(inside, axis=1, nan_policy="omit") / np.sum(~np.isnan(inside), 1, keepdims=True)
         same(
             REFERENCE["GROUP_RANK"](x, member=member, sector=sector)[:, sector == name],
             expected[:, sector == name],
         )
     for t, i in np.ndindex(DAYS, INSTRUMENTS):
         window = x[max(0, t - 9) : t + 1, i]
-        ranks = (
-            stats.rankdata(window, nan_policy="omit") / np.sum(~np.isnan(window))
-            if not np.isnan(x[t, i])
-            else [N]
-        )
+        ranks = stats.rankdata(window, nan_policy="omit") / np.sum(~np.isnan(window)) if not np.isnan(x[t, i]) else [N]
         same(REFERENCE["TS_RANK"](window[:, None], 10)[-1, 0], ranks[-1])
 
 
@@ -332,9 +322,7 @@ def operator_value(name, fields, member, sector, window=5):
     """The operator on close, then on close and volume if it takes two series."""
     series = {"WHERE": 3, "NOT": 1, "NEGATE": 1} | dict.fromkeys(PAIRED, 2)
     count = series.get(name, 2 if name in {case[0] for case in ELEMENTWISE_CASES if len(case[1]) == 2} else 1)
-    literals = {"TS_QUANTILE": (window, 0.3), "CLIP": (-1.0, 20.0)}.get(
-        name, (window,) if name in LITERALS else ()
-    )
+    literals = {"TS_QUANTILE": (window, 0.3), "CLIP": (-1.0, 20.0)}.get(name, (window,) if name in LITERALS else ())
     tail = [SECTOR] if name in GROUP else [number(value) for value in literals]
     return evaluate(call(name, *[CLOSE, VOLUME, CLOSE][:count], *tail), fields, member, sector)
 
@@ -357,10 +345,7 @@ def test_time_series_reads_no_row_before_its_window(name):
     depth = look_back(
         call(name, CLOSE, *([VOLUME] if name in PAIRED else []), *map(number, [5, 0.3][: LITERALS[name]]))
     )
-    late = {
-        key: np.where(np.arange(DAYS)[:, None] >= 50 - depth, grid, -grid[::-1])
-        for key, grid in fields.items()
-    }
+    late = {key: np.where(np.arange(DAYS)[:, None] >= 50 - depth, grid, -grid[::-1]) for key, grid in fields.items()}
     same(
         operator_value(name, late, member, sector)[50:],
         operator_value(name, fields, member, sector)[50:],
@@ -437,9 +422,7 @@ def test_only_the_final_value_waits_for_look_back():
 
 
 def test_daily_ic_by_hand():
-    value = np.array(
-        [[1, 2, 3, N], [1, 2, 3, 9], [1, 1, N, N], [1, N, 2, 3], [0.1, 0.1, 0.1, N], [1, 2, N, N]]
-    )
+    value = np.array([[1, 2, 3, N], [1, 2, 3, 9], [1, 1, N, N], [1, N, 2, 3], [0.1, 0.1, 0.1, N], [1, 2, N, N]])
     label = np.array([[1, 3, 2, 5], [2, 4, 6, N], [1, 2, 3, 4], [4, 4, N, N], [1, 2, 3, 4], [5, 3, 1, 1]])
     same(daily_ic(value, label), [0.5, 1, N, N, N, -1])
 

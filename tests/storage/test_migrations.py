@@ -90,9 +90,7 @@ def test_every_table_can_be_defined_on_postgres():
 
 def test_opening_twice_keeps_what_is_there(url):
     with Records.open(url) as first:
-        run = first.create_run(
-            RunRequest(direction="d", market="m"), universe="u", snapshot="s", seed=1, model="m"
-        )
+        run = first.create_run(RunRequest(direction="d", market="m"), universe="u", snapshot="s", seed=1, model="m")
         with Records.open(url) as second:
             assert second.run(run.id) == run
     with Records.open(url) as third:

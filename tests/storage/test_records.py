@@ -377,9 +377,7 @@ def test_threads_number_events_without_gaps(records):
 def test_processes_number_events_without_gaps(records, url):
     run = queue(records)
     command = [sys.executable, "-W", "error", "-c", APPEND, url, run.id]
-    writers = [
-        subprocess.Popen([*command, name], cwd=ROOT, stderr=subprocess.PIPE, text=True) for name in ("a", "b")
-    ]
+    writers = [subprocess.Popen([*command, name], cwd=ROOT, stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
     assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 2
     told = records.events(run.id)
     assert [event.seq for event in told] == list(range(1, 102))
