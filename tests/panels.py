@@ -11,7 +11,6 @@ from factors.panel import Panel
 
 def bars_of(fields, member, sector, suspended=None):
     """Bars of the cells in which any field is known, one business-like day a row."""
-    days, names = member.shape
     known = np.any([~np.isnan(grid) for grid in fields.values()], axis=0)
     row, lane = np.nonzero(known)
     start = date(2015, 1, 1)

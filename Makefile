@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCKER := $(VENV)-lock
+
+.DEFAULT_GOAL := help
+.PHONY: help setup mine test serve lint lock graph clean
+
+help: ## list what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## create .venv with the locked dependencies and compile the kernels
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m factors.warm_up
+	@touch $@
+
+mine: setup ## build the demo market, mine it for about a minute, print the leaderboard
+	$(BIN)/alphaagent data demo
+	$(BIN)/alphaagent mine "price and volume moving apart, and moves that overshoot" --market demo --rounds 30 --candidates 8 --seed 7
+
+test: setup ## run the whole test suite
+	$(BIN)/python -m pytest
+
+serve: setup ## start the service on http://127.0.0.1:8000
+	$(BIN)/alphaagent serve
+
+lint: setup ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: ## resolve the newest dependencies and pin them with hashes in requirements.lock
+	$(PYTHON) -m venv $(LOCKER)
+	$(LOCKER)/bin/python -m pip install --quiet --only-binary :all: pip-tools
+	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --all-extras \
+		--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--pip-args "--only-binary :all:" --output-file requirements.lock pyproject.toml
+	rm -rf $(LOCKER)
+
+graph: setup ## draw the state machine for the README
+	$(BIN)/python -c 'from graphs.machine import graph; print(graph.get_graph().draw_mermaid())'
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
