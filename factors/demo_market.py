@@ -178,9 +178,7 @@ def _draw(rng: np.random.Generator, days: int, count: int) -> _Draws:
         gap=normal(days, count),
         upper=np.abs(normal(days, count)),
         lower=np.abs(normal(days, count)),
-        activity=_autoregression(normal(days, count), 0.85, 0.4)
-        + 0.25 * normal(days, count)
-        + 0.8 * clusters,
+        activity=_autoregression(normal(days, count), 0.85, 0.4) + 0.25 * normal(days, count) + 0.8 * clusters,
         split_chance=rng.random((days, count)),
         split_ratio=np.where(rng.random((days, count)) < _THREE_FOR_ONE, 3.0, 2.0),
     )

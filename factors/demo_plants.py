@@ -149,9 +149,7 @@ _SIGNALS: dict[str, tuple[int, Callable[[Bars], Floats]]] = {
 }
 
 
-def planted_drift(
-    bars: Bars, day: int, eligible: NDArray[np.bool_], *, elapsed: float, train: bool
-) -> Floats:
+def planted_drift(bars: Bars, day: int, eligible: NDArray[np.bool_], *, elapsed: float, train: bool) -> Floats:
     """What the plants add to the return from the close of ``day + 1`` to the close of ``day + 2``.
 
     Args:

@@ -21,9 +21,7 @@ FORMULAS = {
     "TS_PCTCHANGE(DELAY($close, 60), 60)": CLOSE.shift(60) / CLOSE.shift(120) - 1,
     "-1 * TS_MEAN(($high - $low) / $close, 20)": -((pl.col("high") - pl.col("low")) / CLOSE).rolling_mean(20),
     "-1 * TS_STD($volume, 20) / TS_MEAN($volume, 20)": -VOLUME.rolling_std(20) / VOLUME.rolling_mean(20),
-    "TS_CORR($return, DELAY($return, 1), 20)": pl.rolling_corr(
-        RETURN, RETURN.shift(1), window_size=20, min_samples=20
-    ),
+    "TS_CORR($return, DELAY($return, 1), 20)": pl.rolling_corr(RETURN, RETURN.shift(1), window_size=20, min_samples=20),
 }
 UNPLANTED = {"TS_PCTCHANGE($close, 60)": CLOSE / CLOSE.shift(60) - 1, "RANK($volume)": VOLUME}
 
@@ -112,14 +110,10 @@ def test_the_bytes_are_the_same_on_every_machine():
 
 
 def test_another_seed_gives_another_market():
-    assert digest(demo_market(seed=1, instruments=20, years=1)) != digest(
-        demo_market(seed=2, instruments=20, years=1)
-    )
+    assert digest(demo_market(seed=1, instruments=20, years=1)) != digest(demo_market(seed=2, instruments=20, years=1))
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"seed": -1}, {"instruments": 19}, {"instruments": 1000}, {"years": 0}]
-)
+@pytest.mark.parametrize("arguments", [{"seed": -1}, {"instruments": 19}, {"instruments": 1000}, {"years": 0}])
 def test_arguments_outside_their_range_are_refused(arguments):
     with pytest.raises(SettingError, match="expected a seed"):
         demo_market(**arguments)
@@ -210,9 +204,7 @@ def test_membership_is_dated_and_revised_twice_a_year(market):
     assert members.equals(members.sort("symbol", "start"))
     ends = members["end"].fill_null(date.max)
     assert (members["start"] < ends).all()
-    gap = members.with_columns(
-        pl.col("end").shift(1).over("symbol").alias("before"), index=pl.int_range(pl.len())
-    )
+    gap = members.with_columns(pl.col("end").shift(1).over("symbol").alias("before"), index=pl.int_range(pl.len()))
     later = gap.filter(pl.col("index") > pl.col("index").first().over("symbol"))
     assert (later["before"].is_not_null() & (later["before"] < later["start"])).all()
     held = market.bars.join(members, on="symbol").filter(
@@ -240,9 +232,7 @@ def test_the_future_leaves_the_past_as_it_was():
     np.testing.assert_array_equal(before.raw.close[:turn], after.raw.close[:turn])
     assert not np.array_equal(before.raw.close[turn], after.raw.close[turn], equal_nan=True)
     joined = [
-        _membership(tape, draws, days, symbols)
-        .filter(pl.col("start") <= days[turn])
-        .select("symbol", "start")
+        _membership(tape, draws, days, symbols).filter(pl.col("start") <= days[turn]).select("symbol", "start")
         for tape in (before, after)
     ]
     assert joined[0].equals(joined[1])
@@ -254,9 +244,9 @@ def test_the_index_holds_the_largest_at_yesterdays_close():
     days = pl.date_range(date(2012, 1, 1), date(2013, 8, 22), eager=True)
     members = _membership(tape, draws, days, pl.Series(range(40)))
     revision = days.index_of(date(2013, 1, 1))
-    held = members.filter(
-        (pl.col("start") <= days[revision]) & (pl.col("end").fill_null(date.max) > days[revision])
-    )["symbol"].to_list()
+    held = members.filter((pl.col("start") <= days[revision]) & (pl.col("end").fill_null(date.max) > days[revision]))[
+        "symbol"
+    ].to_list()
     size = (tape.raw.close * tape.adj_factor)[revision - 1] * draws.shares
     size = np.where(tape.present[revision], size, np.nan)
     dropped = [number for number in range(40) if number not in held]
@@ -325,8 +315,6 @@ def test_signals_that_were_not_planted_predict_nothing(signals, formula):
 def test_plants_are_distinct(signals):
     ranks = signals.select("date", *(pl.col(formula).rank().over("date") for formula in FORMULAS))
     pairs = [(left, right) for left in FORMULAS for right in FORMULAS if left < right]
-    daily = ranks.group_by("date").agg(
-        pl.corr(left, right).alias(f"{left} | {right}") for left, right in pairs
-    )
+    daily = ranks.group_by("date").agg(pl.corr(left, right).alias(f"{left} | {right}") for left, right in pairs)
     overlap = daily.select(pl.exclude("date").fill_nan(None).mean().abs())
     assert max(overlap.row(0)) < 0.2

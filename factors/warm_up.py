@@ -1,0 +1,65 @@
+"""Compile every kernel once, so that no request waits for it: ``python -m factors.warm_up``.
+
+Numba keeps the machine code in ``__pycache__`` beside the kernels; later processes load it in a fraction of a second.
+"""
+
+import sys
+import time
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+
+from factors.admission import Thresholds, redundancy_check
+from factors.evaluator import evaluate
+from factors.expression import SECTOR, Expr, Field, Number, call
+from factors.labels import forward_return
+from factors.metrics import split_metrics
+from factors.operators import OPERATORS, Operator, ParameterKind
+from factors.panel import Panel
+
+DAYS, INSTRUMENTS = 40, 5
+
+
+def main() -> None:
+    """Run each operator and the metrics on a tiny panel, with a progress line on standard error."""
+    started = time.monotonic()
+    panel = _panel()
+    for number, op in enumerate(OPERATORS.values(), start=1):
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\rcompiling kernels, once: {number}/{len(OPERATORS)} {op.name:20}")
+        values = evaluate(_example(op), panel)
+    split_metrics(values, forward_return(panel), panel)
+    redundancy_check(values, [("", values)], panel, Thresholds())
+    sys.stderr.write(f"\rkernels ready in {time.monotonic() - started:.0f} s{' ' * 30}\n")
+
+
+def _example(op: Operator) -> Expr:
+    """The operator applied to fields and its parameters' least values."""
+    argument = {
+        ParameterKind.SERIES: lambda _: Field("close"),
+        ParameterKind.GROUP: lambda _: SECTOR,
+        ParameterKind.WINDOW: lambda low: Number(low + 1),
+        ParameterKind.NUMBER: Number,
+    }
+    return call(op.name, *(argument[parameter.kind](parameter.low) for parameter in op.parameters))
+
+
+def _panel() -> Panel:
+    days = [date(2020, 1, 1) + timedelta(days=day) for day in range(DAYS)]
+    prices = np.random.default_rng(0).uniform(1, 2, DAYS * INSTRUMENTS)
+    bars = pl.DataFrame(
+        {
+            "date": days * INSTRUMENTS,
+            "symbol": [f"S{i}" for i in range(INSTRUMENTS) for _ in days],
+            **dict.fromkeys(("open", "high", "low", "close", "volume"), prices),
+            "suspended": False,
+            "member": True,
+            "sector": "all",
+        }
+    )
+    return Panel.from_bars(bars, days[DAYS // 2])
+
+
+if __name__ == "__main__":
+    main()
