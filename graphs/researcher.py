@@ -33,6 +33,17 @@ class Trial(BaseModel):
         """True when the candidate entered the library."""
         return self.evaluation is not None and all(check.passed for check in self.admission)
 
+    @property
+    def reward(self) -> float:
+        """What the search maximises: the rank ICIR that holds on train and valid alike, less a tenth of R_g.
+
+        Minus infinity where nothing was measured.
+        """
+        if self.evaluation is None:
+            return float("-inf")
+        ratios = [metrics.rank_icir or 0.0 for metrics in self.evaluation.splits.values()]
+        return min(ratios) - 0.1 * self.verdict.penalty
+
 
 class Feedback(BaseModel):
     """What a round taught: the Eval agent's answer, which the next Idea reads."""
@@ -95,6 +106,11 @@ class Alignment(BaseModel):
     hypothesis_description: float = Field(ge=0, le=1)
     description_formula: float = Field(ge=0, le=1)
     reason: str = Field(max_length=2000)
+
+    @property
+    def agreement(self) -> float:
+        """C = (c1 + c2) / 2, in [0, 1]."""
+        return (self.hypothesis_description + self.description_formula) / 2
 
 
 class Researcher(Protocol):

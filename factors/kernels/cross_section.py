@@ -99,21 +99,27 @@ def zscore(x, group, out):
     blocks, rows, lanes = x.shape
     size = group.max() + 1
     count, mean, constant = np.empty(size), np.empty(size), np.empty(size, np.bool_)
-    squares = np.empty(size)
+    squares, unit = np.empty(size), np.empty(size)
     for t in range(rows):
         _centres(x, group, t, count, mean, constant)
         squares[:] = 0.0
+        unit[:] = 0.0
         for b in range(blocks):
             for j in range(lanes):
                 g, v = group[b, t, j], x[b, t, j]
                 if g >= 0 and v == v:
-                    squares[g] += (v - mean[g]) * (v - mean[g])
+                    unit[g] = max(unit[g], abs(v - mean[g]))
+        for b in range(blocks):
+            for j in range(lanes):
+                g, v = group[b, t, j], x[b, t, j]
+                if g >= 0 and v == v:
+                    squares[g] += (v - mean[g]) / unit[g] * ((v - mean[g]) / unit[g])
         for b in range(blocks):
             for j in range(lanes):
                 g = group[b, t, j]
                 value = np.nan
                 if g >= 0 and count[g] > 1.0 and not constant[g]:
-                    value = (x[b, t, j] - mean[g]) / np.sqrt(squares[g] / (count[g] - 1.0))
+                    value = (x[b, t, j] - mean[g]) / unit[g] / np.sqrt(squares[g] / (count[g] - 1.0))
                 out[b, t, j] = value if abs(value) < np.inf else np.nan
 
 

@@ -40,6 +40,11 @@ def where(condition: Values | float, x: Values | float, y: Values | float) -> Va
     return np.where(np.isnan(condition), np.nan, np.where(condition != 0, x, y))
 
 
+def _power(x: Values | float, y: Values | float) -> Values:
+    """NumPy's power with null for null: IEEE would give ``1 ** NaN = NaN ** 0 = 1``."""
+    return np.where(np.isnan(x) | np.isnan(y), np.nan, np.power(x, y))
+
+
 absolute = _total(np.abs)
 sign = _total(np.sign)
 log = _total(np.log)
@@ -49,8 +54,8 @@ exp = _total(np.exp)
 invert = _total(lambda x: np.divide(1.0, x))
 floor = _total(np.floor)
 negate = _total(np.negative)
-power = _total(np.power)
-signed_power = _total(lambda x, y: np.sign(x) * np.power(np.abs(x), y))
+power = _total(_power)
+signed_power = _total(lambda x, y: np.sign(x) * _power(np.abs(x), y))
 maximum = _total(np.maximum)
 minimum = _total(np.minimum)
 add = _total(np.add)

@@ -11,41 +11,51 @@ from factors.kernels.compile import kernel
 
 _SAFE = 1e-4  # share of the raw second moment below which the one-pass variance is redone
 _SAFE_HIGHER = 1e-2  # the same for third and fourth moments, which cancel more
+_SMALL, _LARGE = 1e-60, 1e60  # second moments outside would lose their fourth power's range
 
 
 @kernel
 def _two_pass(x, t, j, d):
-    """(count, mean, sum of squared deviations, whether all values are equal) of one window."""
-    n, first, shift, constant = 0, 0.0, 0.0, True
+    """(count, mean, unit, sum of squared deviations in that unit, whether all are equal) of one window.
+
+    The unit is the largest deviation, so squares of huge or tiny values neither overflow nor vanish.
+    """
+    n, first, shift = 0, 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v = x[k, j]
         if v == v:
             if n == 0:
                 first = v
-            constant = constant and v == first
             shift += v - first
             n += 1
-    if n == 0:
-        return 0, np.nan, np.nan, True
-    centre = first + shift / n
+    centre = first + shift / n if n else np.nan
+    unit, constant = 0.0, True
+    for k in range(max(0, t - d + 1), t + 1):
+        v = x[k, j]
+        if v == v:
+            unit = max(unit, abs(v - centre))
+            constant = constant and v == first
+    if constant or unit == 0.0:
+        return n, first, 1.0, 0.0, True
     squares, rest = 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v = x[k, j]
         if v == v:
-            squares += (v - centre) * (v - centre)
-            rest += v - centre
-    return n, centre, 0.0 if constant else squares - rest * rest / n, constant
+            e = (v - centre) / unit
+            squares += e * e
+            rest += e
+    return n, centre, unit, squares - rest * rest / n, False
 
 
 @kernel
-def _finish(mode, now, n, centre, squares):
-    variance = squares / (n - 1.0)
+def _finish(mode, now, n, centre, unit, squares):
+    std = np.sqrt(squares / (n - 1.0))
     if mode == 0:
-        value = np.sqrt(variance)
+        value = std * unit
     elif mode == 1:
-        value = variance
+        value = std * unit * (std * unit)
     else:
-        value = (now - centre) / np.sqrt(variance)
+        value = (now - centre) / unit / std
     return value if n > 1.0 and abs(value) < np.inf else np.nan
 
 
@@ -80,27 +90,27 @@ def moments(x, d, mode, out):
                 an[j] += 1.0 if v == v else 0.0
                 n, m, q = an[j] + sn[i + 1, j], a1[j] + s1[i + 1, j], a2[j] + s2[i + 1, j]
                 squares = q - m * m / n
-                out[t, j] = _finish(mode, v, n, anchor[j] + m / n, squares)
+                out[t, j] = _finish(mode, v, n, anchor[j] + m / n, 1.0, squares)
                 doubtful += 0 if squares > _SAFE * q else 1
             if doubtful:
                 for j in range(lanes):
                     n, m, q = an[j] + sn[i + 1, j], a1[j] + s1[i + 1, j], a2[j] + s2[i + 1, j]
                     if n > 1.0 and not q - m * m / n > _SAFE * q:
-                        count, centre, squares, _ = _two_pass(x, t, j, d)
-                        out[t, j] = _finish(mode, x[t, j], count, centre, squares)
+                        count, centre, unit, squares, _ = _two_pass(x, t, j, d)
+                        out[t, j] = _finish(mode, x[t, j], count, centre, unit, squares)
 
 
 @kernel
 def _exact_higher(x, t, j, d, order):
     """G1 (order 3) or G2 (order 4) of one window in two passes."""
-    n, centre, squares, constant = _two_pass(x, t, j, d)
+    n, centre, unit, squares, constant = _two_pass(x, t, j, d)
     if n < order or constant:
         return np.nan
     m2, m3, m4 = squares / n, 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v = x[k, j]
         if v == v:
-            e = v - centre
+            e = (v - centre) / unit
             m3 += e * e * e
             m4 += e * e * e * e
     return _shape(order, float(n), m2, m3 / n, m4 / n)
@@ -145,7 +155,7 @@ def higher_moments(x, d, order, out):
                 e3 = (sums[3, j] + suffix[3, i + 1, j]) / n
                 e4 = (sums[4, j] + suffix[4, i + 1, j]) / n
                 m2 = e2 - m * m
-                if not m2 > _SAFE_HIGHER * e2:
+                if not (m2 > _SAFE_HIGHER * e2 and _SMALL < m2 < _LARGE):
                     out[t, j] = _exact_higher(x, t, j, d, order)
                     continue
                 m3 = e3 - 3.0 * m * e2 + 2.0 * m * m * m
@@ -180,17 +190,23 @@ def _exact_pair(x, y, t, j, d, mode):
             n += 1
     if n < 2 or (mode == 0 and (flat_x or flat_y)):
         return np.nan
+    if flat_x or flat_y:
+        return 0.0
     mx, my = x0 + sx / n, y0 + sy / n
+    unit_x, unit_y = 0.0, 0.0
+    for k in range(max(0, t - d + 1), t + 1):
+        v, w = x[k, j], y[k, j]
+        if v == v and w == w:
+            unit_x, unit_y = max(unit_x, abs(v - mx)), max(unit_y, abs(w - my))
     xx, yy, xy = 0.0, 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v, w = x[k, j], y[k, j]
         if v == v and w == w:
-            xx += (v - mx) * (v - mx)
-            yy += (w - my) * (w - my)
-            xy += (v - mx) * (w - my)
-    if mode == 1 and (flat_x or flat_y):
-        return 0.0
-    return _pair(mode, float(n), xx, yy, xy)
+            p, q = (v - mx) / unit_x, (w - my) / unit_y
+            xx += p * p
+            yy += q * q
+            xy += p * q
+    return _pair(mode, float(n), xx, yy, xy) * (1.0 if mode == 0 else unit_x * unit_y)
 
 
 @kernel

@@ -1,0 +1,250 @@
+"""The command line, ``alphaagent``."""
+
+import json
+import logging
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from factors.demo_market import demo_market
+from pydantic import ValidationError
+from rich.console import Console
+from storage.ingest import import_market
+from storage.markets import Snapshot, list_markets, open_market, publish
+from storage.records import Records
+from storage.runs import Budget, RunRequest
+
+from app import display
+from app.mining import mine_and_follow
+from app.runner import Runner, load_panel, resolve_universe
+from app.serving import listen, run_service
+from app.settings import Settings
+from factors.errors import AlphaAgentError, SettingError
+from factors.evaluation import Evaluation
+from factors.evaluator import evaluate
+from factors.labels import HORIZON
+from factors.metrics import split_metrics
+from factors.operators import OPERATORS
+from factors.parse import STANDARD_FIELDS, parse
+from factors.regularization import Limits, Zoo, penalty, structural_checks
+
+DEMO = "demo"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mine alpha factors whose numbers can be trusted.")
+data = typer.Typer(no_args_is_help=True, help="Markets: import, list, build the synthetic demo.")
+factors = typer.Typer(no_args_is_help=True, help="The team's library of accepted factors.")
+app.add_typer(data, name="data")
+app.add_typer(factors, name="factors")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Market = Annotated[str, typer.Option(help="Name of an imported market.")]
+Universe = Annotated[str | None, typer.Option(help="One of the market's universes; its first by default.")]
+
+
+def main() -> None:
+    """Run the command line; a mistake in the request is one line on standard error and exit status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except AlphaAgentError as error:
+        _fail(str(error))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        _fail(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise SystemExit(2)
+
+
+@app.command()
+def mine(
+    direction: Annotated[str, typer.Argument(help="A market idea in words.")],
+    market: Market,
+    rounds: Annotated[int, typer.Option(min=1, max=1000)] = Budget().rounds,
+    candidates: Annotated[int, typer.Option(min=1, max=64, help="Formulas a round.")] = Budget().candidates,
+    attempts: Annotated[int, typer.Option(min=0, max=10, help="Rewrites of a refused one.")] = Budget().attempts,
+    evaluations: Annotated[int, typer.Option(min=1, max=100_000)] = Budget().evaluations,
+    seconds: Annotated[int, typer.Option(min=1, max=86_400)] = Budget().seconds,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Random unless given.")] = None,
+    universe: Universe = None,
+    model: Annotated[str | None, typer.Option(help="A model's name, or offline.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search a market for factors along a direction."""
+    budget = Budget(rounds=rounds, candidates=candidates, attempts=attempts, evaluations=evaluations, seconds=seconds)
+    request = RunRequest(direction=direction, market=market, universe=universe, seed=seed, model=model, budget=budget)
+    settings = Settings()
+    with Records.open(settings.database_url) as records:
+        run, accepted = mine_and_follow(Runner(settings, records), request, quiet=as_json)
+    if as_json:
+        document = {
+            "run_id": run.id,
+            "status": run.status,
+            "rounds": run.rounds,
+            "evaluations": run.evaluations,
+            "seed": run.seed,
+            "snapshot": run.snapshot,
+            "error": run.error,
+            "accepted": [factor.model_dump(mode="json") for factor in accepted],
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        display.leaderboard(Console(), run, accepted)
+        display.next_steps(Console(), settings, demo=market == DEMO)
+    if run.status == "failed":
+        _fail(run.error or "the run failed")
+
+
+@app.command("eval")
+def evaluate_formula(
+    formula: str,
+    market: Market,
+    universe: Universe = None,
+    values: Annotated[Path | None, typer.Option(help="Write (date, symbol, value) to this Parquet file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure one formula on train and valid."""
+    snapshot = open_market(Settings().home, market)
+    universe = resolve_universe(snapshot, universe)
+    expr = parse(formula, (*snapshot.fields, "return"))
+    panel, label = load_panel(snapshot, universe)
+    result = evaluate(expr, panel)
+    evaluation = Evaluation(
+        candidate_id="",
+        formula=str(expr),
+        snapshot=snapshot.id,
+        universe=universe,
+        horizon=HORIZON,
+        splits=split_metrics(result, label, panel),
+    )
+    if values is not None:
+        _write_values(panel.frame(result).write_parquet, values)
+    if as_json:
+        typer.echo(evaluation.model_dump_json(indent=2, exclude={"candidate_id"}))
+    else:
+        display.evaluation(Console(), evaluation)
+
+
+@app.command()
+def check(
+    formula: str,
+    market: Annotated[str | None, typer.Option(help="Check against this market's fields and library.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The structural verdict on a formula: exit status 0 accepted, 1 refused, 2 not a formula."""
+    settings, limits, zoo, columns = Settings(), Limits(), Zoo(), STANDARD_FIELDS
+    if market is not None:
+        columns = (*open_market(settings.home, market).fields, "return")
+        with Records.open(settings.database_url) as records:
+            zoo = Zoo((factor.name, parse(factor.formula, columns)) for factor in records.library(market))
+    expr = parse(formula, columns)
+    checks = structural_checks(expr, zoo, limits)
+    accepted = all(item.passed for item in checks)
+    if as_json:
+        document = {
+            "formula": str(expr),
+            "accepted": accepted,
+            "penalty": penalty(expr, zoo, limits),
+            "checks": [item.model_dump() for item in checks],
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        display.checks(Console(), str(expr), checks)
+    raise typer.Exit(0 if accepted else 1)
+
+
+@app.command()
+def operators() -> None:
+    """The operators of the factor language."""
+    display.operators(Console(), OPERATORS.values())
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Start the service."""
+    run_service(Settings(), listen(host, port))
+
+
+@factors.command("list")
+def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
+    """The accepted factors, newest first."""
+    with Records.open(Settings().database_url) as records:
+        found, _ = records.factors(market=market)
+    if as_json:
+        typer.echo(json.dumps([factor.model_dump(mode="json") for factor in found], indent=2))
+    else:
+        display.factors(Console(), found)
+
+
+@data.command("demo")
+def make_demo(seed: Annotated[int, typer.Option(min=0)] = 7, as_json: Json = False) -> None:
+    """Build the synthetic demo market."""
+    market = demo_market(seed)
+    snapshot = publish(
+        Settings().home,
+        DEMO,
+        market.bars,
+        membership=market.membership,
+        sectors=market.sectors,
+        train_end=market.train_end,
+        valid_end=market.valid_end,
+        synthetic=True,
+    )
+    _print_snapshots([snapshot], as_json=as_json)
+
+
+@data.command("list")
+def list_data(as_json: Json = False) -> None:
+    """The imported markets."""
+    _print_snapshots(list_markets(Settings().home), as_json=as_json)
+
+
+@data.command("import")
+def import_data(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A long Parquet or CSV file of daily bars.")],
+    market: Annotated[str, typer.Option(help="Name to import it under.")],
+    membership: Annotated[Path | None, typer.Option(help="symbol, start, end[, index].")] = None,
+    sectors: Annotated[Path | None, typer.Option(help="symbol, sector.")] = None,
+    train_end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    valid_end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    no_holdout: Annotated[bool, typer.Option("--no-holdout", help="Keep nothing back for promotion.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Import bars: date, symbol, open, high, low, close, volume, any more numeric columns."""
+    snapshot = import_market(
+        Settings().home,
+        market,
+        source,
+        membership=membership,
+        sectors=sectors,
+        train_end=train_end.date() if train_end else None,
+        valid_end=valid_end.date() if valid_end else None,
+        holdout=not no_holdout,
+    )
+    _print_snapshots([snapshot], as_json=as_json)
+
+
+def _print_snapshots(snapshots: list[Snapshot], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([display.snapshot_facts(snapshot) for snapshot in snapshots], indent=2, default=str))
+    else:
+        display.snapshots(Console(), snapshots)
+
+
+def _write_values(write: object, path: Path) -> None:
+    """Write beside the target and rename, so that a failure leaves no half-written file."""
+    if not path.parent.is_dir():
+        raise SettingError(f"no folder {path.parent} to write {path.name} into")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(partial)  # type: ignore[operator]
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

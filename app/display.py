@@ -1,0 +1,179 @@
+"""What the command line shows to people."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+from storage.markets import Snapshot
+from storage.runs import Run, RunEvent
+
+from app.settings import Settings
+from factors.evaluation import Evaluation, SplitMetrics
+from factors.hypothesis import Factor
+from factors.operators import Operator
+from factors.verdict import Check
+
+
+class RunProgress:
+    """A live view of a run: rounds done, evaluations, accepted factors, and the event last seen."""
+
+    def __init__(self, console: Console, run: Run) -> None:
+        self._bar = Progress(
+            TextColumn("mining [bold]{task.fields[market]}[/]"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rounds · {task.fields[evaluations]} evaluated · {task.fields[accepted]} accepted"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("mine", total=run.budget.rounds, market=run.market, evaluations=0, accepted=0)
+        self._counts = {"candidate.evaluated": 0, "factor.accepted": 0}
+        self._last = Text("loading the market", style="dim")
+        self._live = Live(console=console, refresh_per_second=5, get_renderable=self._render)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, events: Iterable[RunEvent]) -> None:
+        """Take note of new events."""
+        for event in events:
+            if event.type in self._counts:
+                self._counts[event.type] += 1
+            if event.type == "round.completed":
+                self._bar.advance(self._task)
+            self._last = Text(_sentence(event), style="dim", overflow="ellipsis", no_wrap=True)
+        self._bar.update(
+            self._task,
+            evaluations=self._counts["candidate.evaluated"],
+            accepted=self._counts["factor.accepted"],
+        )
+
+    def _render(self) -> Group:
+        return Group(self._bar, self._last)
+
+
+def _sentence(event: RunEvent) -> str:
+    words = {
+        "hypothesis.proposed": lambda data: f"idea: {data['hypothesis']['statement']}",
+        "candidate.drafted": lambda data: f"drafted: {data['candidate']['formula']}",
+        "candidate.judged": lambda data: f"{'passed' if data['accepted'] else 'refused'}: {data['candidate_id']}",
+        "candidate.evaluated": lambda data: f"measured: {data['evaluation']['formula']}",
+        "factor.accepted": lambda data: f"accepted: {data['factor']['formula']}",
+        "round.completed": lambda data: f"lesson: {data['feedback']['lesson']}",
+    }
+    return words[event.type](event.data) if event.type in words else event.type
+
+
+def leaderboard(console: Console, run: Run, accepted: list[Factor]) -> None:
+    """A run's accepted factors, best valid rank ICIR first."""
+    outcome = f"Run {run.id} {run.status}: {run.rounds} rounds, {run.evaluations} evaluations, seed {run.seed}"
+    console.print(f"\n{outcome}", highlight=False)
+    if run.error:
+        console.print(f"[red]{escape(run.error)}[/]")
+    if accepted:
+        factors(console, sorted(accepted, key=lambda factor: factor.splits["valid"].rank_icir or 0.0, reverse=True))
+    else:
+        console.print("No factor held up on train and valid. More rounds, or another direction, may find one.")
+
+
+def factors(console: Console, found: list[Factor]) -> None:
+    """A table of factors with their figures on the valid split."""
+    table = Table(title="Accepted factors, figures on the valid split", title_justify="left", show_lines=True)
+    table.add_column("formula and hypothesis", ratio=1)
+    for column in ("RankIC", "ICIR", "t", "turnover", "R_g"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for factor in found:
+        valid = factor.splits["valid"]
+        words = f"[bold]{escape(factor.formula)}[/]\n[dim]{escape(factor.hypothesis)}[/]"
+        figures = (valid.rank_ic, valid.rank_icir, valid.rank_t_stat, valid.turnover, factor.penalty)
+        places = (4, 3, 1, 2, 2)
+        table.add_row(words, *(_number(value, digits) for value, digits in zip(figures, places, strict=True)))
+    console.print(table)
+
+
+def next_steps(console: Console, settings: Settings, *, demo: bool) -> None:
+    """What to do after a run."""
+    steps = ["[bold]alphaagent serve[/]  share this library over HTTP (make serve)"]
+    if demo:
+        steps.append("[bold]alphaagent data import PATH --market NAME …[/]  use your own data; the demo is synthetic")
+    if settings.openai_api_key is None:
+        steps.append("[bold]export OPENAI_API_KEY=…[/]  let a language model play the agents; offline search did here")
+    console.print("\nNext:")
+    for step in steps:
+        console.print(f"  {step}", highlight=False)
+
+
+def evaluation(console: Console, result: Evaluation) -> None:
+    """A formula's metrics, a column for each split."""
+    console.print(f"{result.formula}\n[dim]snapshot {result.snapshot}, universe {result.universe}[/]", highlight=False)
+    table = Table()
+    table.add_column("metric")
+    for split in result.splits:
+        table.add_column(split, justify="right")
+    for name in SplitMetrics.model_fields:
+        table.add_row(name, *(_number(getattr(metrics, name), 4) for metrics in result.splits.values()))
+    console.print(table)
+
+
+def checks(console: Console, formula: str, verdict: Iterable[Check]) -> None:
+    """The checks of a formula."""
+    table = Table(title=escape(formula), title_justify="left")
+    for column in ("check", "value", "limit", "", "hint"):
+        table.add_column(column)
+    for check in verdict:
+        mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
+        table.add_row(check.name, f"{check.value:g}", f"{check.limit:g}", mark, escape(check.hint))
+    console.print(table)
+
+
+def operators(console: Console, known: Iterable[Operator]) -> None:
+    """The operator table."""
+    table = Table()
+    for column in ("operator", "kind", "meaning"):
+        table.add_column(column)
+    for op in known:
+        table.add_row(escape(op.signature), op.kind.value, escape(op.doc))
+    console.print(table)
+
+
+def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
+    """A table of markets."""
+    table = Table()
+    for column in ("market", "snapshot", "instruments", "rows", "train", "valid", "hold-out", "universes"):
+        table.add_column(column)
+    for snapshot in found:
+        table.add_row(
+            f"{snapshot.market}{' (synthetic)' if snapshot.synthetic else ''}",
+            snapshot.id,
+            f"{snapshot.instruments:,}",
+            f"{snapshot.rows:,}",
+            f"{snapshot.first_date} … {snapshot.train_end}",
+            f"… {snapshot.valid_end}",
+            "sealed" if snapshot.has_holdout else "none",
+            ", ".join(snapshot.universes),
+        )
+    console.print(table)
+
+
+def snapshot_facts(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as JSON, without its place on disk."""
+    return {name: value for name, value in asdict(snapshot).items() if name != "path"}
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}f}"

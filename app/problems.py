@@ -1,0 +1,68 @@
+"""Exceptions to HTTP problems (RFC 9457), in one table."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from storage.runs import RunStateError
+
+from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+
+STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
+    FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    DataError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    SettingError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    RunStateError: HTTPStatus.CONFLICT,
+    ResearcherError: HTTPStatus.BAD_GATEWAY,
+}
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+def install(service: FastAPI) -> None:
+    """Answer every failure of a request with a problem document."""
+    service.add_exception_handler(AlphaAgentError, _domain)
+    service.add_exception_handler(RequestValidationError, _invalid)
+    service.add_exception_handler(HTTPException, _http)
+    service.add_exception_handler(Exception, _internal)
+
+
+def _domain(_: Request, error: Exception) -> JSONResponse:
+    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+    extra = {"position": error.position} if isinstance(error, FormulaError) else {}
+    return _answer(status, str(error), **extra)
+
+
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    errors = [{"pointer": "/" + "/".join(map(str, fault["loc"][1:])), "detail": str(fault["msg"])} for fault in faults]
+    detail = "; ".join(f"{fault['pointer']}: {fault['detail']}" for fault in errors)
+    return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
+
+
+def _http(_: Request, error: Exception) -> JSONResponse:
+    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
+    return _answer(status, str(getattr(error, "detail", status.description)))
+
+
+def _internal(_: Request, error: Exception) -> JSONResponse:
+    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {type(error).__name__}")
+
+
+def _answer(status: HTTPStatus, detail: str, **extra: Any) -> JSONResponse:  # noqa: ANN401 - any JSON
+    problem = Problem(title=status.phrase, status=status, detail=detail, **extra)
+    return JSONResponse(problem.model_dump(mode="json"), status, media_type="application/problem+json")

@@ -1,0 +1,177 @@
+"""The HTTP service: post a run, follow it, read the library."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, ConfigDict
+from storage.records import Records
+from storage.runs import TERMINAL, Run, RunRequest
+
+from app import problems
+from app.runner import Runner
+from app.settings import Settings
+from factors.errors import SettingError
+from factors.hypothesis import Factor
+from factors.operators import OPERATORS
+
+CONCURRENT_RUNS = 1  # a run keeps the cores busy by itself; the others wait in the queue
+POLL_SECONDS = 0.2
+
+routes = APIRouter()
+
+Item = TypeVar("Item")
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class Page(BaseModel, Generic[Item]):
+    """A page of a list; ``next_cursor`` is null on the last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class OperatorEntry(BaseModel):
+    """One operator of the factor language."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    signature: str
+    kind: str
+    doc: str
+    source: str
+    aliases: tuple[str, ...]
+
+
+def create_service(settings: Settings) -> FastAPI:
+    """The service over one home."""
+
+    @asynccontextmanager
+    async def lifespan(service: FastAPI) -> AsyncIterator[None]:
+        with Records.open(settings.database_url) as records, ThreadPoolExecutor(CONCURRENT_RUNS) as workers:
+            service.state.runner = Runner(settings, records)
+            service.state.workers = workers
+            service.state.closing = asyncio.Event()
+            service.state.runner.recover()
+            yield
+            service.state.closing.set()
+            service.state.runner.cancel_all()
+            workers.shutdown(cancel_futures=True)
+
+    service = FastAPI(
+        title="AlphaAgent",
+        summary="A team-shared alpha-mining server",
+        lifespan=lifespan,
+        responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
+    )
+    problems.install(service)
+    service.include_router(routes)
+    return service
+
+
+def _runner(request: Request) -> Runner:
+    runner = request.app.state.runner
+    if not isinstance(runner, Runner):
+        raise TypeError("the service has not started")
+    return runner
+
+
+Shared = Annotated[Runner, Depends(_runner)]
+
+
+def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
+    if last_event_id is None:
+        return 0
+    if not last_event_id.isdecimal():
+        raise SettingError("Last-Event-ID must be the id of an event, a whole number")
+    return int(last_event_id)
+
+
+def _run(run_id: str, runner: Shared) -> Run:
+    return runner.records.run(run_id)
+
+
+@routes.post("/runs", status_code=202)
+def post_run(body: RunRequest, request: Request, response: Response, runner: Shared) -> Run:
+    """Queue a run."""
+    run = runner.submit(body)
+    request.app.state.workers.submit(runner.execute, run.id)
+    response.headers["Location"] = f"/runs/{run.id}"
+    return run
+
+
+@routes.get("/runs")
+def get_runs(runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Page[Run]:
+    """The team's runs, newest first."""
+    items, following = runner.records.runs(limit, cursor)
+    return Page(items=items, next_cursor=following)
+
+
+@routes.get("/runs/{run_id}")
+def get_run(run: Annotated[Run, Depends(_run)]) -> Run:
+    """One run as it stands."""
+    return run
+
+
+@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
+async def get_events(
+    run: Annotated[Run, Depends(_run)],
+    after: Annotated[int, Depends(_last_event)],
+    request: Request,
+    runner: Shared,
+) -> AsyncIterable[ServerSentEvent]:
+    """A run's events from the first, or from behind ``Last-Event-ID``, until its terminal event."""
+    closing: asyncio.Event = request.app.state.closing
+    while not closing.is_set():
+        events = await asyncio.to_thread(runner.records.events, run.id, after)
+        for event in events:
+            after = event.seq
+            yield ServerSentEvent(raw_data=event.model_dump_json(), event=event.type, id=str(event.seq))
+        if not events:
+            if runner.records.run(run.id).status in TERMINAL and not runner.records.events(run.id, after):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@routes.get("/factors")
+def get_factors(
+    runner: Shared, market: str | None = None, limit: Limit = 50, cursor: str | None = None
+) -> Page[Factor]:
+    """The team's library."""
+    items, following = runner.records.factors(market, limit, cursor)
+    return Page(items=items, next_cursor=following)
+
+
+@routes.get("/factors/{factor_id}")
+def get_factor(factor_id: str, runner: Shared) -> Factor:
+    """One factor."""
+    return runner.records.factor(factor_id)
+
+
+@routes.get("/operators")
+def get_operators() -> list[OperatorEntry]:
+    """The operators of the factor language."""
+    return [
+        OperatorEntry(
+            name=op.name,
+            signature=op.signature,
+            kind=op.kind.value,
+            doc=op.doc,
+            source=op.source,
+            aliases=op.aliases,
+        )
+        for op in OPERATORS.values()
+    ]
+
+
+@routes.get("/healthz")
+def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}

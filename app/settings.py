@@ -1,0 +1,33 @@
+"""Settings, from the environment."""
+
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where state lives and which model plays the agents.
+
+    Attributes:
+        home: folder of markets and records; ``ALPHAAGENT_HOME``, else the platform's user data folder.
+        model: model for runs that name none, used once a key is set; ``ALPHAAGENT_MODEL``.
+        model_timeout: seconds that one model call may take; ``ALPHAAGENT_MODEL_TIMEOUT``.
+        openai_api_key: ``OPENAI_API_KEY``; without it the offline researcher plays the agents.
+        openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ALPHAAGENT_", env_ignore_empty=True, frozen=True)
+
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("alphaagent"))
+    model: str = "gpt-5-mini"
+    model_timeout: float = Field(default=120, gt=0)
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+
+    @cached_property
+    def database_url(self) -> str:
+        """The records' SQLAlchemy address."""
+        return f"sqlite:///{self.home.expanduser().absolute() / 'records.sqlite'}"

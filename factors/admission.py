@@ -1,0 +1,98 @@
+"""What a measured candidate must show to enter the library: checks on train and valid, never on the hold-out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from factors.evaluation import SplitMetrics
+from factors.kernels import daily
+from factors.kernels.elementwise import Values
+from factors.labels import within
+from factors.panel import Panel
+from factors.verdict import Check
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What a measured candidate is held to, each with its reason.
+
+    Attributes:
+        t_stat: least Newey-West t of the train rank IC; 3 rather than 2 as many are tried (Harvey, Liu and Zhu 2016).
+        persistence: least share of the train rank IC that the valid split keeps.
+        coverage: least share of tradable cells with a value, in either split.
+        turnover: most of the book traded a day; above it costs eat any daily IC seen in practice.
+        redundancy: most absolute mean daily rank correlation with an accepted factor on train.
+    """
+
+    t_stat: float = 3.0
+    persistence: float = 0.25
+    coverage: float = 0.6
+    turnover: float = 0.7
+    redundancy: float = 0.7
+
+
+def admission_checks(splits: Mapping[str, SplitMetrics], thresholds: Thresholds) -> tuple[Check, ...]:
+    """Strength on train, persistence on valid, coverage and turnover over both."""
+    train, valid = splits["train"], splits["valid"]
+    t_stat, train_ic, valid_ic = train.rank_t_stat or 0.0, train.rank_ic or 0.0, valid.rank_ic or 0.0
+    persistence = valid_ic / train_ic if train_ic else 0.0
+    reversed_sign = t_stat <= -thresholds.t_stat
+    return (
+        _at_least(
+            "t_stat",
+            t_stat,
+            thresholds.t_stat,
+            f"train rank IC {train_ic:.4f} has t {t_stat:.1f}"
+            + ("; it predicts the opposite: negate the formula" if reversed_sign else "; too weak to tell from luck"),
+        ),
+        _at_least(
+            "persistence",
+            persistence,
+            thresholds.persistence,
+            f"rank IC is {train_ic:.4f} on train but {valid_ic:.4f} on valid",
+        ),
+        _at_least(
+            "coverage",
+            min(train.coverage, valid.coverage),
+            thresholds.coverage,
+            "too few instruments have a value; shorten the windows",
+        ),
+        _at_most(
+            "turnover",
+            max(train.turnover or 0.0, valid.turnover or 0.0),
+            thresholds.turnover,
+            "trades too much of the book a day; smooth it over a longer window",
+        ),
+    )
+
+
+def redundancy_check(
+    values: Values, accepted: Iterable[tuple[str, Values]], panel: Panel, thresholds: Thresholds
+) -> Check:
+    """Largest absolute mean daily rank correlation on train with accepted factors, each its formula and values."""
+    largest, nearest = 0.0, ""
+    start, stop = within(panel, "train")
+    for formula, other in accepted:
+        correlation = _rank_correlation(values[:, start:stop], other[:, start:stop], panel.eligible[:, start:stop])
+        if correlation > largest:
+            largest, nearest = correlation, formula
+    hint = f"moves with the accepted factor {nearest}; look for a different effect"
+    return _at_most("redundancy", largest, thresholds.redundancy, hint)
+
+
+def _rank_correlation(values: Values, other: Values, eligible: np.ndarray) -> float:
+    pearson, spearman = np.empty(values.shape[1]), np.empty(values.shape[1])
+    daily.correlations(np.where(eligible, values, np.nan), np.ascontiguousarray(other), pearson, spearman)
+    known = spearman[np.isfinite(spearman)]
+    return float(abs(known.mean())) if len(known) else 0.0
+
+
+def _at_least(name: str, value: float, limit: float, hint: str) -> Check:
+    passed = value >= limit
+    return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)
+
+
+def _at_most(name: str, value: float, limit: float, hint: str) -> Check:
+    passed = value <= limit
+    return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)

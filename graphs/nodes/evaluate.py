@@ -1,0 +1,92 @@
+"""Evaluate: measure what passed the gate, on train and valid, and admit what holds up."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from factors.admission import admission_checks, redundancy_check
+from factors.evaluation import Evaluation
+from factors.hypothesis import Factor, factor_id
+from factors.labels import HORIZON
+from factors.metrics import split_metrics
+from graphs.researcher import Trial
+from graphs.state import State
+from graphs.workbench import Workbench
+
+
+def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feedback"]]:
+    """Measure each candidate that passed, then admit the best first, each against those admitted before it."""
+    bench = runtime.context
+    measured: list[Trial] = []
+    for trial in state["passed"]:
+        if bench.exhausted({**state, "trials": [*state["trials"], *measured]}):
+            break
+        measured.append(_measured(trial, bench))
+    measured.sort(key=lambda trial: trial.reward, reverse=True)
+    peers = [factor.formula for factor in bench.library]
+    peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
+    finished, accepted = [], []
+    for trial in measured:
+        done = _admitted(trial, peers, bench)
+        bench.record(done, state["hypotheses"][-1])
+        if done.accepted:
+            peers.append(done.candidate.formula)
+            accepted.append(_accept(done, state, bench))
+        finished.append(done)
+    return Command(goto="feedback", update={"passed": [], "trials": finished, "accepted": accepted})
+
+
+def _measured(trial: Trial, bench: Workbench) -> Trial:
+    formula = trial.candidate.formula
+    evaluation = Evaluation(
+        candidate_id=trial.candidate.id,
+        formula=formula,
+        snapshot=bench.run.snapshot,
+        universe=bench.run.universe,
+        horizon=HORIZON,
+        splits=split_metrics(bench.values(formula), bench.label, bench.panel),
+    )
+    checks = admission_checks(evaluation.splits, bench.thresholds)
+    bench.records.append_event(
+        bench.run.id,
+        "candidate.evaluated",
+        {
+            "round": trial.round,
+            "evaluation": evaluation.model_dump(mode="json"),
+            "checks": [check.model_dump(mode="json") for check in checks],
+        },
+    )
+    return trial.model_copy(update={"evaluation": evaluation, "admission": checks})
+
+
+def _admitted(trial: Trial, peers: list[str], bench: Workbench) -> Trial:
+    """The trial with its redundancy checked as well, where all else passed: it is the costly check."""
+    if not trial.accepted:
+        return trial
+    values = bench.values(trial.candidate.formula)
+    others = ((formula, bench.values(formula)) for formula in peers)
+    check = redundancy_check(values, others, bench.panel, bench.thresholds)
+    return trial.model_copy(update={"admission": (*trial.admission, check)})
+
+
+def _accept(trial: Trial, state: State, bench: Workbench) -> str:
+    candidate, evaluation = trial.candidate, trial.evaluation
+    if evaluation is None:
+        raise ValueError("only an evaluated candidate is accepted")
+    factor = Factor(
+        id=factor_id(bench.run.market, candidate.formula),
+        market=bench.run.market,
+        name=candidate.name,
+        description=candidate.description,
+        formula=candidate.formula,
+        hypothesis=state["hypotheses"][-1].statement,
+        run_id=bench.run.id,
+        snapshot=bench.run.snapshot,
+        penalty=trial.verdict.penalty,
+        splits=evaluation.splits,
+        created_at=datetime.now(UTC),
+    )
+    bench.records.accept_factor(factor)
+    return factor.id

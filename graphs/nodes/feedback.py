@@ -1,0 +1,32 @@
+"""Feedback: what the round taught, and whether there is another."""
+
+from typing import Literal
+
+from langgraph.graph import END
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from graphs.state import State, evaluated
+from graphs.workbench import Workbench
+
+
+def feedback(state: State, runtime: Runtime[Workbench]) -> Command[Literal["idea", "__end__"]]:
+    """Reflect on the round's trials; end when a limit of the budget is reached."""
+    bench = runtime.context
+    hypothesis = state["hypotheses"][-1]
+    trials = [trial for trial in state["trials"] if trial.round == state["round"]]
+    lesson = bench.researcher.reflect(bench.brief(state), hypothesis, trials)
+    stopped = bench.exhausted(state) or ("rounds" if state["round"] >= bench.run.budget.rounds else "")
+    bench.records.append_event(
+        bench.run.id,
+        "round.completed",
+        {
+            "round": state["round"],
+            "rounds": bench.run.budget.rounds,
+            "feedback": lesson.model_dump(mode="json"),
+            "evaluations": len(evaluated(state)),
+            "accepted": len(state["accepted"]),
+            "stopped": stopped,
+        },
+    )
+    return Command(goto=END if stopped else "idea", update={"feedback": [lesson], "stopped": stopped})

@@ -1,0 +1,74 @@
+"""Regularize: the gate that every candidate passes before it is measured, rewritten ones included."""
+
+from typing import Literal
+
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from factors.errors import FormulaError
+from factors.expression import Expr
+from factors.hypothesis import Candidate, Hypothesis
+from factors.parse import parse
+from factors.regularization import Zoo, alignment_check, penalty, structural_checks
+from factors.verdict import Check, Verdict
+from graphs.researcher import Trial
+from graphs.state import State
+from graphs.workbench import Workbench
+
+
+def regularize(state: State, runtime: Runtime[Workbench]) -> Command[Literal["factor", "evaluate", "feedback"]]:
+    """Judge each draft; refused ones go back to Factor while they have attempts left, the others on to Eval."""
+    bench = runtime.context
+    hypothesis = state["hypotheses"][-1]
+    zoo = bench.zoo(state)
+    for waiting in state["passed"]:
+        zoo.add_tried(f"candidate {waiting.candidate.id} of this round", _expression(waiting.candidate, bench))
+    passed, refused = list(state["passed"]), []
+    for draft in state["drafts"]:
+        trial = _judged(draft, state["round"], hypothesis, zoo, bench)
+        if trial.verdict.accepted:
+            zoo.add_tried(f"candidate {draft.id} of this round", _expression(trial.candidate, bench))
+            passed.append(trial)
+        else:
+            refused.append(trial)
+            bench.record(trial, hypothesis)
+        bench.records.append_event(
+            bench.run.id,
+            "candidate.judged",
+            {
+                "round": state["round"],
+                "candidate_id": draft.id,
+                "accepted": trial.verdict.accepted,
+                "verdict": trial.verdict.model_dump(mode="json"),
+            },
+        )
+    revisable = [trial for trial in refused if trial.candidate.attempt < bench.run.budget.attempts]
+    update = {"drafts": [], "passed": passed, "trials": refused, "revisable": revisable}
+    if revisable and not bench.exhausted(state):
+        return Command(goto="factor", update=update)
+    return Command(goto="evaluate" if passed else "feedback", update=update)
+
+
+def _expression(candidate: Candidate, bench: Workbench) -> Expr:
+    return parse(candidate.formula, tuple(bench.panel.fields))
+
+
+def _judged(candidate: Candidate, number: int, hypothesis: Hypothesis, zoo: Zoo, bench: Workbench) -> Trial:
+    """The candidate with its formula made canonical, and its verdict; the judge is asked last, as it costs most."""
+
+    def trial(checks: tuple[Check, ...], cost: float) -> Trial:
+        verdict = Verdict(candidate_id=candidate.id, checks=checks, penalty=cost)
+        return Trial(round=number, candidate=candidate, verdict=verdict)
+
+    try:
+        expr = _expression(candidate, bench)
+    except FormulaError as error:
+        return trial((Check(name="parse", value=0, limit=1, passed=False, hint=str(error)),), 1.0)
+    candidate = candidate.model_copy(update={"formula": str(expr)})
+    checks = structural_checks(expr, zoo, bench.limits)
+    agreement = 1.0
+    if all(check.passed for check in checks):
+        alignment = bench.researcher.judge(hypothesis, candidate)
+        agreement = alignment.agreement
+        checks = (*checks, alignment_check(agreement, alignment.reason, bench.limits))
+    return trial(checks, penalty(expr, zoo, bench.limits, agreement))

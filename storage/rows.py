@@ -1,0 +1,152 @@
+"""Steps inside one transaction of the records: lock a run, count on, read rows as the nouns they are."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from factors.errors import NotFoundError, SettingError
+from factors.evaluation import Evaluation
+from factors.hypothesis import Candidate, Factor
+from storage.runs import TERMINAL, CandidateRecord, EventType, Run, RunEvent, RunStateError, RunStatus
+from storage.schema import candidates, evaluations, events, factors, run_factors, runs
+
+
+def lock(connection: Connection, run_id: str) -> RunStatus:
+    """The run's status, which stays so until the transaction ends; ``NotFoundError`` for an unknown run."""
+    status: RunStatus | None = connection.scalar(select(runs.c.status).where(runs.c.id == run_id).with_for_update())
+    if status is None:
+        raise _no_run(run_id)
+    return status
+
+
+def lock_open(connection: Connection, run_id: str) -> RunStatus:
+    """The same, for a step that a finished run refuses with ``RunStateError``."""
+    status = lock(connection, run_id)
+    if status in TERMINAL:
+        raise RunStateError(f"run {run_id} has {status}: nothing can be added to a finished run")
+    return status
+
+
+def change(connection: Connection, run_id: str, **values: object) -> None:
+    """Set columns of a locked run."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+
+
+def count_on(connection: Connection, column: Column[int], run_id: str) -> int:
+    """One more than the greatest value of the column in the run, which must be locked; 1 at first."""
+    last: int | None = connection.scalar(select(func.max(column)).where(column.table.c.run_id == run_id))
+    return (last or 0) + 1
+
+
+def append(connection: Connection, run_id: str, kind: EventType, data: dict[str, Any]) -> RunEvent:
+    """Add the next event to a locked run."""
+    seq = count_on(connection, events.c.seq, run_id)
+    values = {"run_id": run_id, "seq": seq, "at": datetime.now(UTC), "type": kind, "data": data}
+    connection.execute(insert(events).values(values))
+    # Read back rather than returned as given: the event is what the next reader sees.
+    row = connection.execute(select(events).where(events.c.run_id == run_id, events.c.seq == seq)).one()
+    return RunEvent.model_validate(row._asdict())
+
+
+def add_factor(connection: Connection, factor: Factor) -> bool:
+    """Insert the factor into the library; False where it is there already."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(factors).values(factor.model_dump()))
+    except IntegrityError:
+        if connection.execute(select(factors.c.id).where(factors.c.id == factor.id)).one_or_none() is None:
+            raise
+        return False
+    return True
+
+
+def select_runs() -> Select[Any]:
+    """Runs with their counts, for :func:`read_runs`."""
+    rounds = (
+        select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == "round.completed").scalar_subquery()
+    )
+    evaluated = select(func.count()).where(evaluations.c.run_id == runs.c.id).scalar_subquery()
+    columns = [runs.c[name] for name in Run.model_fields if name in runs.c]
+    return select(*columns, rounds.label("rounds"), evaluated.label("evaluations"))
+
+
+def read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
+    """The runs of these rows, each with its accepted factors."""
+    accepted: dict[str, list[str]] = {row.id: [] for row in rows}
+    links = select(run_factors).where(run_factors.c.run_id.in_(accepted)).order_by(run_factors.c.position)
+    for link in connection.execute(links):
+        accepted[link.run_id].append(link.factor_id)
+    return [Run.model_validate({**row._asdict(), "accepted": accepted[row.id]}) for row in rows]
+
+
+def read_run(connection: Connection, run_id: str) -> Run:
+    """One run; ``NotFoundError`` for an unknown one."""
+    rows = connection.execute(select_runs().where(runs.c.id == run_id)).all()
+    if not rows:
+        raise _no_run(run_id)
+    return read_runs(connection, rows)[0]
+
+
+def require_run(connection: Connection, run_id: str) -> None:
+    """``NotFoundError`` unless there is such a run."""
+    if connection.scalar(select(runs.c.id).where(runs.c.id == run_id)) is None:
+        raise _no_run(run_id)
+
+
+def select_candidates(run_id: str) -> Select[Any]:
+    """The run's candidates as recorded, with what was measured of them, for :func:`read_candidate`."""
+    measured = [column.label(f"evaluation_{column.name}") for column in evaluations.c]
+    return (
+        select(candidates, *measured)
+        .select_from(candidates.outerjoin(evaluations))
+        .where(candidates.c.run_id == run_id)
+        .order_by(candidates.c.position)
+    )
+
+
+def read_candidate(row: Row[Any]) -> CandidateRecord:
+    """The candidate of a row of :func:`select_candidates`."""
+    values = row._asdict()
+    evaluation = {name: values[f"evaluation_{name}"] for name in Evaluation.model_fields}
+    return CandidateRecord.model_validate(
+        {
+            **{name: values[name] for name in ("round", "hypothesis", "verdict", "admission", "accepted")},
+            "candidate": {name: values[name] for name in Candidate.model_fields},
+            "evaluation": evaluation if evaluation["candidate_id"] is not None else None,
+        }
+    )
+
+
+def cursor_keys(connection: Connection, keys: Sequence[Column[Any]], at: ColumnElement[bool]) -> Row[Any]:
+    """The sort keys of the row that a cursor names; ``NotFoundError`` where there is none."""
+    row = connection.execute(select(*keys).where(at)).one_or_none()
+    if row is None:
+        raise NotFoundError("unknown cursor: expected the one that came with the page before")
+    return row
+
+
+def page(connection: Connection, query: Select[Any], limit: int | None) -> tuple[Sequence[Row[Any]], bool]:
+    """The first ``limit`` rows, all where ``None``, and whether more follow."""
+    if limit is None:
+        return connection.execute(query).all(), False
+    if limit < 1:
+        raise SettingError(f"a page holds at least 1 row, not {limit}")
+    rows = connection.execute(query.limit(limit + 1)).all()
+    return rows[:limit], len(rows) > limit
+
+
+def _no_run(run_id: str) -> NotFoundError:
+    return NotFoundError(f"no run {run_id!r}")

@@ -1,0 +1,122 @@
+"""The nouns of a run: what is asked for, what becomes of it, and the events that tell it."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from factors.errors import AlphaAgentError
+from factors.evaluation import Evaluation
+from factors.hypothesis import Candidate
+from factors.verdict import Check, Verdict
+
+RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+TerminalStatus = Literal["succeeded", "failed", "cancelled"]
+TERMINAL: Final[frozenset[RunStatus]] = frozenset({"succeeded", "failed", "cancelled"})
+
+EventType = Literal[
+    "run.queued",
+    "run.started",
+    "hypothesis.proposed",
+    "candidate.drafted",
+    "candidate.judged",
+    "candidate.evaluated",
+    "factor.accepted",
+    "round.completed",
+    "run.succeeded",
+    "run.failed",
+    "run.cancelled",
+]
+
+
+class RunStateError(AlphaAgentError):
+    """A step that the run's status does not allow: starting a run twice, adding to a finished one."""
+
+
+class Budget(BaseModel):
+    """What a run may spend.
+
+    ``candidates`` are drafted in each round, ``attempts`` are rewrites of one refused candidate,
+    ``evaluations`` and ``seconds`` bound the whole run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int = Field(default=5, ge=1, le=1000)
+    candidates: int = Field(default=8, ge=1, le=64)
+    attempts: int = Field(default=2, ge=0, le=10)
+    evaluations: int = Field(default=1000, ge=1, le=100_000)
+    seconds: int = Field(default=600, ge=1, le=86_400)
+
+
+class RunRequest(BaseModel):
+    """What a person asks for; where ``universe``, ``seed`` or ``model`` is ``None`` the service chooses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    direction: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+    market: str
+    universe: str | None = None
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    model: str | None = None
+    budget: Budget = Budget()
+
+
+class Run(BaseModel):
+    """A run as it stands; times are UTC.
+
+    Attributes:
+        id: a UUIDv7, so that ids sort by creation.
+        accepted: ids of the factors it accepted, in order of acceptance.
+        error: why it failed, one line.
+        rounds: rounds completed.
+        evaluations: candidates evaluated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    status: RunStatus
+    direction: str
+    market: str
+    universe: str
+    snapshot: str
+    seed: int
+    model: str
+    budget: Budget
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    accepted: tuple[str, ...]
+    error: str | None
+    rounds: int
+    evaluations: int
+
+
+class RunEvent(BaseModel):
+    """What happened in a run; ``seq`` counts from 1 without gaps, ``at`` is UTC, ``data`` is plain JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    seq: int
+    at: AwareDatetime
+    type: EventType
+    data: dict[str, Any]
+
+
+class CandidateRecord(BaseModel):
+    """A candidate and what became of it.
+
+    ``hypothesis`` is the statement it was drafted for. ``verdict`` is the gate's; ``evaluation`` and
+    ``admission`` (the checks on the measured values) are absent where the gate refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    round: int
+    hypothesis: str
+    candidate: Candidate
+    verdict: Verdict
+    evaluation: Evaluation | None
+    admission: tuple[Check, ...]
+    accepted: bool

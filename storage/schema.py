@@ -1,0 +1,166 @@
+"""The tables of the records: runs, their events and trials, and the team's library.
+
+A change here needs a revision in ``storage/migrations/versions``; a test holds the two together.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+_ANY: Final = TypeAdapter[Any](Any)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC with microseconds; ``ValueError`` for one without a zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102
+        if value is not None and value.tzinfo is None:
+            raise ValueError("expected a datetime with a time zone")
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002, D102
+        # SQLite has no zones: what it gives back is the UTC that went in.
+        return value and (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+
+
+class Document(TypeDecorator[Any]):
+    """JSON text of plain values or pydantic models; read back as plain values.
+
+    NaN and infinities, which JSON lacks, are the strings ``NaN``, ``Infinity`` and ``-Infinity``: a model's
+    float field reads them back as the numbers they were.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str:  # noqa: ARG002, D102
+        # Models are unfolded first: one serialised whole would lose its NaN to null.
+        return to_json(_ANY.dump_python(value), inf_nan_mode="strings").decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401, ARG002, D102
+        return value if value is None else from_json(value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "fk": "%(table_name)s_%(column_0_name)s_fk",
+        "uq": "%(table_name)s_%(column_1_name)s_uq",
+        "ck": "%(table_name)s_%(constraint_name)s_ck",
+    }
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("market", Text, nullable=False),
+    Column("universe", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("budget", Document, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    Column("error", Text),
+    Column("executor", Text),
+    CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
+    Index("runs_status", "status"),
+    Index("runs_recipe", "market", "seed", "snapshot"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", Document, nullable=False),
+    CheckConstraint("seq >= 1", name="seq"),
+    Index("events_type", "run_id", "type"),
+)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("hypothesis_id", Text, nullable=False),
+    Column("hypothesis", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("formula", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("parents", Document, nullable=False),
+    Column("verdict", Document, nullable=False),
+    Column("admission", Document, nullable=False),
+    Column("accepted", Boolean, nullable=False),
+    UniqueConstraint("run_id", "position"),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("candidate_id", Text, primary_key=True),
+    Column("formula", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),
+    Column("universe", Text, nullable=False),
+    Column("horizon", Integer, nullable=False),
+    Column("splits", Document, nullable=False),
+    ForeignKeyConstraint(["run_id", "candidate_id"], ["candidates.run_id", "candidates.id"]),
+)
+
+factors = Table(
+    "factors",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("market", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("formula", Text, nullable=False),
+    Column("hypothesis", Text, nullable=False),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("snapshot", Text, nullable=False),
+    Column("penalty", Double, nullable=False),
+    Column("splits", Document, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Index("factors_market", "market", "created_at", "id"),
+)
+
+run_factors = Table(
+    "run_factors",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("factor_id", Text, ForeignKey("factors.id"), primary_key=True),
+    Column("position", Integer, nullable=False),
+    UniqueConstraint("run_id", "position"),
+)

@@ -1,0 +1,53 @@
+"""Panels for tests, built from ``[T, N]`` grids through the same door as real bars."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+
+from factors.expression import Call, Expr, Field, Number
+from factors.panel import Panel
+
+
+def bars_of(fields, member, sector, suspended=None):
+    """Bars of the cells in which any field is known, one business-like day a row."""
+    days, names = member.shape
+    known = np.any([~np.isnan(grid) for grid in fields.values()], axis=0)
+    row, lane = np.nonzero(known)
+    start = date(2015, 1, 1)
+    return pl.DataFrame(
+        {
+            "date": [start + timedelta(days=int(t)) for t in row],
+            "symbol": [f"S{i:03d}" for i in lane],
+            **{name: grid[row, lane] for name, grid in fields.items()},
+            "suspended": np.zeros(len(row), bool) if suspended is None else suspended[row, lane],
+            "member": member[row, lane],
+            "sector": [None if sector[i] < 0 else f"sector {sector[i]}" for i in lane],
+        },
+        schema_overrides={"sector": pl.String},
+    )
+
+
+def panel_of(fields, member, sector, suspended=None, train_rows=None):
+    """A panel whose first ``train_rows`` rows are train; an instrument without any bar is left out."""
+    rows = len(member) if train_rows is None else train_rows
+    return Panel.from_bars(bars_of(fields, member, sector, suspended), date(2015, 1, 1) + timedelta(days=rows - 1))
+
+
+def grid_of(values, panel, names, days):
+    """``[T, N]`` from tiles: NaN for instruments and days that the panel does not hold."""
+    grid = np.full((days, names), np.nan)
+    rows = (panel.dates - np.datetime64("2015-01-01")).astype(int)
+    for lane, symbol in enumerate(panel.symbols):
+        grid[rows, int(symbol[1:])] = values[lane // 64, :, lane % 64]
+    return grid
+
+
+def tree_of(expr: Expr):
+    """The reference's nested tuples of an expression."""
+    if isinstance(expr, Field):
+        return ("field", expr.name)
+    if isinstance(expr, Number):
+        return ("number", expr.value)
+    assert isinstance(expr, Call)
+    return ("call", expr.op.name, [tree_of(arg) for arg in expr.args])

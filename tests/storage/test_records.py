@@ -1,0 +1,612 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from threading import Barrier
+from uuid import UUID
+
+import pytest
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from factors.errors import NotFoundError, SettingError
+from factors.evaluation import Evaluation, SplitMetrics
+from factors.hypothesis import Candidate, Factor, Hypothesis, factor_id
+from factors.verdict import Check, Verdict
+from storage.records import Records
+from storage.runs import Budget, RunRequest, RunStateError
+
+ROOT = Path(__file__).parents[2]
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+APPEND = """
+import sys
+from storage.records import Records
+with Records.open(sys.argv[1]) as records:
+    for number in range(50):
+        records.append_event(sys.argv[2], "candidate.drafted", {"writer": sys.argv[3], "number": number})
+"""
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/records.sqlite"
+
+
+@pytest.fixture
+def records(url):
+    with Records.open(url) as opened:
+        yield opened
+
+
+def queue(records, direction="momentum after volume shocks", *, seed=7, executor=None, **request):
+    return records.create_run(
+        RunRequest(direction=direction, market="cn", **request),
+        universe="csi300",
+        snapshot="s1",
+        seed=seed,
+        model="offline",
+        executor=executor,
+    )
+
+
+def start(records, **kwargs):
+    return records.start_run(queue(records, **kwargs).id, "host-1")
+
+
+def metrics(ic=0.03):
+    return SplitMetrics(
+        days=240,
+        coverage=0.98,
+        ic=ic,
+        icir=0.2,
+        rank_ic=0.04,
+        rank_icir=0.3,
+        t_stat=2.5,
+        rank_t_stat=3.1,
+        hit_rate=0.55,
+        turnover=None,
+    )
+
+
+def factor(run, formula="RANK($close)", at=NOON, market="cn"):
+    return Factor(
+        id=factor_id(market, formula),
+        market=market,
+        name="close rank",
+        description="the rank of the close",
+        formula=formula,
+        hypothesis="dear stocks stay dear",
+        run_id=run.id,
+        snapshot="s1",
+        penalty=0.25,
+        splits={"train": metrics(), "valid": metrics(None)},
+        created_at=at,
+    )
+
+
+def trial(name="c1", *, evaluated=True, passed=True, value=0.1, ic=0.03):
+    evaluation = Evaluation(
+        candidate_id=name,
+        formula="RANK($close)",
+        snapshot="s1",
+        universe="csi300",
+        horizon=1,
+        splits={"train": metrics(ic)},
+    )
+    return {
+        "round": 2,
+        "hypothesis": Hypothesis(
+            id="h1",
+            statement="dear stocks stay dear",
+            observation="o",
+            knowledge="k",
+            justification="j",
+            specification="s",
+            horizon_days=5,
+        ),
+        "candidate": Candidate(
+            id=name,
+            hypothesis_id="h1",
+            name="close rank",
+            description="d",
+            formula="RANK($close)",
+            attempt=1,
+            parents=("c0",),
+        ),
+        "verdict": Verdict(
+            candidate_id=name,
+            checks=(Check(name="originality", value=value, limit=0.9, passed=evaluated, hint="é\n"),),
+            penalty=0.5,
+        ),
+        "evaluation": evaluation if evaluated else None,
+        "admission": (Check(name="rank_ic", value=0.04, limit=0.02, passed=passed),) if evaluated else (),
+    }
+
+
+def types(records, run):
+    return [event.type for event in records.events(run.id)]
+
+
+def count(records, table):
+    with records._reading() as connection:
+        return connection.scalar(text(f"SELECT count(*) FROM {table}"))
+
+
+def refuse_events(records):
+    with records._writing() as connection:
+        connection.execute(
+            text("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        )
+
+
+def pages(read, limit):
+    """Every item of every page, and the length of each page."""
+    items, lengths, cursor = [], [], None
+    while True:
+        found, cursor = read(limit, cursor)
+        items += found
+        lengths.append(len(found))
+        if cursor is None:
+            return items, lengths
+
+
+# Runs
+
+
+def test_a_queued_run_reads_back_as_it_was_asked_for(records):
+    before = datetime.now(UTC)
+    budget = Budget(rounds=3, seconds=60)
+    run = queue(records, "  reversal \n", budget=budget)
+    assert (run.status, run.direction, run.market, run.universe) == ("queued", "reversal", "cn", "csi300")
+    assert (run.snapshot, run.seed, run.model, run.budget) == ("s1", 7, "offline", budget)
+    assert (run.started_at, run.finished_at, run.error) == (None, None, None)
+    assert (run.accepted, run.rounds, run.evaluations) == ((), 0, 0)
+    assert before <= run.created_at <= datetime.now(UTC)
+    assert run.created_at.utcoffset() == timedelta(0)
+    assert UUID(run.id).version == 7
+    assert records.run(run.id) == run
+    [event] = records.events(run.id)
+    assert (event.type, event.seq, event.data["seed"]) == ("run.queued", 1, 7)
+    assert Budget.model_validate(event.data["budget"]) == budget
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
+def test_a_run_ends_with_its_terminal_event(records, status):
+    run = start(records)
+    assert (run.status, run.finished_at) == ("running", None)
+    assert run.created_at <= run.started_at
+    records.accept_factor(factor(run))
+    ended = records.finish_run(run.id, status, "why")
+    assert (ended.status, ended.error, records.run(run.id)) == (status, "why", ended)
+    assert ended.started_at <= ended.finished_at
+    last = records.events(run.id)[-1]
+    assert (last.type, last.data) == (f"run.{status}", {"accepted": 1, "error": "why"})
+
+
+def test_a_queued_run_can_be_cancelled_but_not_succeed(records):
+    run = queue(records)
+    with pytest.raises(RunStateError, match="only a running run can succeed"):
+        records.finish_run(run.id, "succeeded")
+    assert records.finish_run(run.id, "cancelled").status == "cancelled"
+    assert types(records, run) == ["run.queued", "run.cancelled"]
+
+
+def test_illegal_steps_are_refused_and_change_nothing(records):
+    run = start(records)
+    with pytest.raises(RunStateError, match="running: only a queued run can start"):
+        records.start_run(run.id, "host-2")
+    records.accept_factor(factor(run))
+    ended = records.finish_run(run.id, "succeeded")
+    told = records.events(run.id)
+    for step in (
+        lambda: records.finish_run(run.id, "failed", "late"),
+        lambda: records.start_run(run.id, "host-2"),
+        lambda: records.append_event(run.id, "round.completed", {}),
+        lambda: records.record_trial(run.id, **trial()),
+        lambda: records.accept_factor(factor(run, "$open")),
+        lambda: records.accept_factor(factor(run)),
+    ):
+        with pytest.raises(RunStateError, match="succeeded"):
+            step()
+    assert records.run(run.id) == ended
+    assert records.events(run.id) == told
+    assert (count(records, "candidates"), count(records, "factors")) == (0, 1)
+
+
+def test_only_one_of_many_may_end_a_run(records):
+    run = start(records)
+    barrier = Barrier(6)
+
+    def end(_):
+        barrier.wait()
+        try:
+            return records.finish_run(run.id, "cancelled") and 1
+        except RunStateError:
+            return 0
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(end, range(6))) == 1
+    assert types(records, run) == ["run.queued", "run.started", "run.cancelled"]
+
+
+def test_an_unknown_id_is_not_found(records):
+    ghost = queue(records).model_copy(update={"id": "ghost"})
+    for step in (
+        lambda: records.run("ghost"),
+        lambda: records.start_run("ghost", "host-1"),
+        lambda: records.finish_run("ghost", "failed"),
+        lambda: records.append_event("ghost", "round.completed", {}),
+        lambda: records.events("ghost"),
+        lambda: records.candidates("ghost"),
+        lambda: records.record_trial("ghost", **trial()),
+        lambda: records.accept_factor(factor(ghost)),
+        lambda: records.factor("ghost"),
+        lambda: records.runs(cursor="ghost"),
+        lambda: records.factors(cursor="ghost"),
+    ):
+        with pytest.raises(NotFoundError):
+            step()
+    assert (count(records, "runs"), count(records, "events")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"direction": "  "},
+        {"direction": "x" * 2001},
+        {"seed": -1},
+        {"seed": 2**31},
+        {"budget": {"rounds": 0}},
+        {"budget": {"candidates": 65}},
+        {"budget": {"attempts": 11}},
+        {"budget": {"evaluations": 100_001}},
+        {"budget": {"seconds": 86_401}},
+        {"budget": {"tokens": 1}},
+        {"user": "me"},
+    ],
+)
+def test_a_request_outside_its_bounds_is_invalid(wrong):
+    with pytest.raises(ValidationError):
+        RunRequest.model_validate({"direction": "d", "market": "cn"} | wrong)
+
+
+def test_a_status_that_is_none_cannot_be_stored(records):
+    run = queue(records)
+    with pytest.raises(IntegrityError), records._writing() as connection:
+        connection.execute(text("UPDATE runs SET status = 'paused'"))
+    assert records.run(run.id) == run
+
+
+# Transactions
+
+
+def test_a_step_whose_event_cannot_be_written_is_not_taken(records):
+    waiting, run = queue(records), start(records)
+    refuse_events(records)
+    for step in (
+        lambda: queue(records),
+        lambda: records.start_run(waiting.id, "host-1"),
+        lambda: records.finish_run(run.id, "failed"),
+        lambda: records.accept_factor(factor(run)),
+    ):
+        with pytest.raises(IntegrityError, match="disk full"):
+            step()
+    assert records.runs()[0] == [run, waiting]
+    assert (count(records, "factors"), count(records, "run_factors")) == (0, 0)
+
+
+def test_a_trial_whose_evaluation_is_another_candidates_leaves_nothing(records):
+    run = start(records)
+    mixed = trial("c1") | {"evaluation": trial("c2")["evaluation"]}
+    with pytest.raises(IntegrityError):
+        records.record_trial(run.id, **mixed)
+    assert (count(records, "candidates"), count(records, "evaluations")) == (0, 0)
+
+
+def test_a_factor_without_a_time_zone_leaves_nothing(records):
+    run = start(records)
+    with pytest.raises(StatementError, match="time zone"):
+        records.accept_factor(factor(run, at=NOON.replace(tzinfo=None)))
+    assert (count(records, "factors"), records.run(run.id)) == (0, run)
+
+
+# Events
+
+
+def test_events_read_on_from_any_point(records):
+    run = start(records)
+    added = [records.append_event(run.id, "candidate.drafted", {"n": n}) for n in range(5)]
+    assert [event.seq for event in added] == [3, 4, 5, 6, 7]
+    assert records.events(run.id, after=2) == added
+    assert records.events(run.id, after=3, limit=2) == added[1:3]
+    assert records.events(run.id, after=7) == []
+
+
+def test_an_event_is_returned_as_its_readers_see_it(records):
+    run = start(records)
+    check = Check(name="t", value=float("nan"), limit=float("inf"), passed=False)
+    data = {"pair": (1, 2), "check": check, "text": "因子 \U0001f4c8", "at": NOON}
+    event = records.append_event(run.id, "candidate.judged", data)
+    assert records.events(run.id, after=2) == [event]
+    assert event.data == {
+        "pair": [1, 2],
+        "check": {"name": "t", "value": "NaN", "limit": "Infinity", "passed": False, "hint": ""},
+        "text": "因子 \U0001f4c8",
+        "at": "2026-03-01T12:00:00Z",
+    }
+
+
+def test_data_that_is_not_json_leaves_no_gap(records):
+    run = start(records)
+    with pytest.raises((StatementError, PydanticSerializationError)):
+        records.append_event(run.id, "candidate.drafted", {"thing": object()})
+    with pytest.raises(ValidationError):
+        records.append_event(run.id, "candidate.forgotten", {})
+    assert records.append_event(run.id, "candidate.drafted", {}).seq == 3
+
+
+@pytest.mark.parametrize("kind", ["run.started", "run.succeeded", "factor.accepted"])
+def test_an_event_that_belongs_to_a_step_is_not_appended_alone(records, kind):
+    run = start(records)
+    with pytest.raises(RunStateError, match=kind):
+        records.append_event(run.id, kind, {})
+    assert types(records, run) == ["run.queued", "run.started"]
+
+
+def test_threads_number_events_without_gaps(records):
+    run = queue(records)
+
+    def write(writer):
+        return [
+            records.append_event(run.id, "candidate.drafted", {"writer": writer, "number": number}).seq
+            for number in range(50)
+        ]
+
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(write, range(8)))
+    told = records.events(run.id)
+    assert [event.seq for event in told] == list(range(1, 402))
+    assert sorted(seq for seqs in given for seq in seqs) == list(range(2, 402))
+    for writer in range(8):
+        assert [e.data["number"] for e in told[1:] if e.data["writer"] == writer] == list(range(50))
+
+
+def test_processes_number_events_without_gaps(records, url):
+    run = queue(records)
+    command = [sys.executable, "-W", "error", "-c", APPEND, url, run.id]
+    writers = [subprocess.Popen([*command, name], cwd=ROOT, stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 2
+    told = records.events(run.id)
+    assert [event.seq for event in told] == list(range(1, 102))
+    assert {event.data["writer"] for event in told[1:]} == {"a", "b"}
+
+
+# Trials
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "passed", "accepted"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_a_trial_reads_back_whole(records, evaluated, passed, accepted):
+    run = start(records)
+    parts = trial(evaluated=evaluated, passed=passed)
+    records.record_trial(run.id, **parts)
+    [record], cursor = records.candidates(run.id)
+    assert cursor is None
+    assert record.model_dump() == {
+        "round": 2,
+        "hypothesis": parts["hypothesis"].statement,
+        "candidate": parts["candidate"].model_dump(),
+        "verdict": parts["verdict"].model_dump(),
+        "evaluation": parts["evaluation"] and parts["evaluation"].model_dump(),
+        "admission": tuple(check.model_dump() for check in parts["admission"]),
+        "accepted": accepted,
+    }
+    assert records.run(run.id).evaluations == int(evaluated)
+
+
+def test_numbers_that_json_lacks_survive(records):
+    run = start(records)
+    records.record_trial(run.id, **trial("c1", value=float("inf"), ic=float("-inf")))
+    records.record_trial(run.id, **trial("c2", value=float("nan"), ic=float("nan")))
+    [first, second], _ = records.candidates(run.id)
+    assert first.verdict.checks[0].value == float("inf")
+    assert first.evaluation.splits["train"].ic == float("-inf")
+    assert str(second.verdict.checks[0].value) == "nan"
+    assert str(second.evaluation.splits["train"].ic) == "nan"
+
+
+def test_recording_a_trial_again_changes_nothing(records):
+    run, other = start(records), start(records)
+    records.record_trial(run.id, **trial("c1", evaluated=False))
+    before = records.candidates(run.id)
+    records.record_trial(run.id, **trial("c1", evaluated=False))
+    records.record_trial(run.id, **trial("c1", evaluated=True))
+    assert records.candidates(run.id) == before
+    assert count(records, "evaluations") == 0
+    records.record_trial(other.id, **trial("c1"))
+    assert (records.run(run.id).evaluations, records.run(other.id).evaluations) == (0, 1)
+
+
+def test_rounds_and_evaluations_are_counted_by_run(records):
+    run, other = start(records), start(records)
+    for name in ("c1", "c2", "c3"):
+        records.record_trial(run.id, **trial(name, evaluated=name != "c3"))
+    for _ in range(4):
+        records.append_event(run.id, "round.completed", {})
+    records.append_event(run.id, "candidate.drafted", {})
+    counts = [(found.id, found.rounds, found.evaluations) for found in records.runs()[0]]
+    assert counts == [(other.id, 0, 0), (run.id, 4, 2)]
+
+
+# The library
+
+
+def test_an_accepted_factor_is_in_the_library_and_in_its_run(records):
+    run = start(records)
+    first, second = factor(run, "$open", NOON + timedelta(days=1)), factor(run, "$close", NOON)
+    assert records.accept_factor(first)
+    assert records.accept_factor(second)
+    assert records.run(run.id).accepted == (first.id, second.id)
+    assert records.factor(first.id) == first
+    assert records.library("cn") == [second, first]
+    event = records.events(run.id)[2]
+    assert (event.type, event.data["new"]) == ("factor.accepted", True)
+    assert Factor.model_validate(event.data["factor"]) == first
+
+
+def test_a_factor_the_library_has_is_linked_but_not_replaced(records):
+    run, later = start(records), start(records)
+    original = factor(run)
+    assert records.accept_factor(original)
+    assert not records.accept_factor(factor(later, at=NOON + timedelta(days=9)))
+    assert records.factor(original.id) == original
+    assert records.run(run.id).accepted == records.run(later.id).accepted == (original.id,)
+    assert records.events(later.id)[-1].data["new"] is False
+
+
+def test_accepting_a_factor_again_changes_nothing(records):
+    run = start(records)
+    assert records.accept_factor(factor(run))
+    told = records.events(run.id)
+    assert not records.accept_factor(factor(run))
+    assert records.events(run.id) == told
+    assert len(records.run(run.id).accepted) == 1
+
+
+def test_runs_that_accept_one_factor_at_once_agree_on_who_was_first(records):
+    formulas = [f"TS_MEAN($close, {days})" for days in range(1, 11)]
+    runs = [start(records) for _ in range(4)]
+    barrier = Barrier(4)
+
+    def accept(run):
+        barrier.wait()
+        return [records.accept_factor(factor(run, formula)) for formula in formulas]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(accept, runs))
+    assert [sum(column) for column in zip(*answers, strict=True)] == [1] * 10
+    assert len(records.library("cn")) == 10
+    for run, answer in zip(runs, answers, strict=True):
+        assert records.run(run.id).accepted == tuple(factor_id("cn", formula) for formula in formulas)
+        assert [e.data["new"] for e in records.events(run.id) if e.type == "factor.accepted"] == answer
+        for formula, new in zip(formulas, answer, strict=True):
+            assert (records.factor(factor_id("cn", formula)).run_id == run.id) is new
+
+
+def test_the_library_of_a_market_as_it_stood_before_a_time(records):
+    run = start(records)
+    old, new = factor(run, "$low"), factor(run, "$high", NOON + timedelta(microseconds=1))
+    for accepted in (new, old, factor(run, "$low", market="us")):
+        records.accept_factor(accepted)
+    assert records.library("cn") == [old, new]
+    assert records.library("cn", NOON + timedelta(microseconds=1)) == [old]
+    assert records.library("cn", NOON) == []
+    shanghai = timezone(timedelta(hours=8))
+    assert records.library("cn", (NOON + timedelta(microseconds=1)).astimezone(shanghai)) == [old]
+
+
+# Recipes and executors
+
+
+def test_the_first_run_of_a_recipe_is_found(records):
+    first, second, third = (queue(records) for _ in range(3))
+    assert records.first_like(third) == first
+    assert records.first_like(second) == first
+    assert records.first_like(first) is None
+
+
+def test_another_recipe_is_not_like_it(records):
+    queue(records)
+    assert records.first_like(queue(records, "other")) is None
+    assert records.first_like(queue(records, seed=8)) is None
+    assert records.first_like(queue(records, budget=Budget(rounds=6))) is None
+    for name in ("market", "universe", "snapshot", "model"):
+        assert records.first_like(queue(records).model_copy(update={name: "another"})) is None
+
+
+def test_runs_of_dead_executors_are_abandoned(records):
+    queue(records)
+    waiting = queue(records, executor="dead")
+    lost, kept, ended = (queue(records) for _ in range(3))
+    lost = records.start_run(lost.id, "dead")
+    records.start_run(kept.id, "alive")
+    records.start_run(ended.id, "dead")
+    records.finish_run(ended.id, "succeeded")
+    assert records.abandoned(lambda executor: executor == "alive") == [waiting, lost]
+    assert records.abandoned(lambda _: True) == []
+
+
+# Pages
+
+
+def test_pages_of_runs_are_complete_while_runs_arrive(records):
+    there = [queue(records).id for _ in range(7)]
+
+    def read(limit, cursor):
+        page = records.runs(limit, cursor)
+        queue(records)
+        return page
+
+    found, lengths = pages(read, 3)
+    assert [run.id for run in found] == there[::-1]
+    assert lengths == [3, 3, 1]
+
+
+def test_pages_of_candidates_are_complete_while_candidates_arrive(records):
+    run = start(records)
+    names = iter(f"c{number}" for number in range(99, 0, -1))  # ids that do not sort as they were recorded
+    for _ in range(6):
+        records.record_trial(run.id, **trial(next(names)))
+    read = []
+
+    def page(limit, cursor):
+        if len(read) < 2:
+            records.record_trial(run.id, **trial(next(names)))
+        read.append(cursor)
+        return records.candidates(run.id, limit, cursor)
+
+    found, lengths = pages(page, 4)
+    assert [record.candidate.id for record in found] == [f"c{number}" for number in range(99, 91, -1)]
+    assert lengths == [4, 4]
+
+
+def test_pages_of_factors_are_complete_while_factors_arrive(records):
+    run = start(records)
+    there = [factor(run, f"DELAY($close, {n})", NOON + timedelta(days=n // 3)) for n in range(1, 8)]
+    for one in there:
+        records.accept_factor(one)
+    records.accept_factor(factor(run, "$volume", market="us"))
+    periods = iter(range(100, 200))
+
+    def read(limit, cursor):
+        page = records.factors("cn", limit, cursor)
+        records.accept_factor(factor(run, f"DELAY($close, {next(periods)})", NOON + timedelta(days=50)))
+        return page
+
+    found, lengths = pages(read, 2)
+    assert found == sorted(there, key=lambda one: (one.created_at, one.id), reverse=True)
+    assert lengths == [2, 2, 2, 1]
+
+
+def test_the_whole_library_is_one_page_without_a_limit(records):
+    run = start(records)
+    for market, formula in (("cn", "$open"), ("us", "$open"), ("cn", "$close")):
+        records.accept_factor(factor(run, formula, market=market))
+    found, cursor = records.factors()
+    assert (len(found), cursor) == (3, None)
+    assert {one.market for one in records.factors("us")[0]} == {"us"}
+
+
+def test_an_exactly_full_page_is_the_last(records):
+    for _ in range(4):
+        queue(records)
+    assert pages(records.runs, 2)[1] == [2, 2]
+
+
+def test_a_page_of_no_rows_is_refused(records):
+    with pytest.raises(SettingError, match="at least 1"):
+        records.runs(limit=0)
