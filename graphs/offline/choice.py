@@ -6,7 +6,6 @@ from random import Random
 from factors.errors import ResearcherError
 from graphs.offline.concepts import named
 from graphs.offline.drafting import fresh
-from graphs.offline.reward import reward
 from graphs.offline.themes import THEMES, Theme
 from graphs.researcher import Brief
 
@@ -69,7 +68,7 @@ def _merits(brief: Brief) -> dict[str, float]:
     for trial in brief.trials:
         key = themes.get(statements.get(trial.candidate.hypothesis_id, ""))
         if key is not None:
-            merits[key] = max(merits[key], min((reward(trial) or 0.0) / _GOOD_REWARD, 1.0))
+            merits[key] = max(merits[key], min(trial.reward / _GOOD_REWARD, 1.0))
     for hypothesis in brief.hypotheses:
         merits[themes[hypothesis.statement]] -= _PER_VISIT
     return merits

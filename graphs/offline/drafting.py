@@ -25,9 +25,8 @@ def spoken(hypothesis: Hypothesis) -> set[str]:
 
 def legible(formula: str, brief: Brief) -> Expr | None:
     """The expression of a formula that reads only the market's columns, else ``None``."""
-    derived = ("return",) if "close" in brief.fields else ()
     try:
-        return parse(formula, (*brief.fields, *derived))
+        return parse(formula, brief.fields)
     except FormulaError:
         return None
 

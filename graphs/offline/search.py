@@ -18,7 +18,7 @@ from graphs.offline.breeding import crossed, flipped, mutated, shortened, simpli
 from graphs.offline.choice import choose, nearest
 from graphs.offline.concepts import fidelity, implied, named, overlap
 from graphs.offline.drafting import Batch, exceeds, fresh, kin, legible, spoken
-from graphs.offline.reward import figures, reward, wrong_way
+from graphs.offline.results import figures, wrong_way
 from graphs.offline.themes import Theme
 from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 
@@ -97,14 +97,9 @@ class OfflineResearcher:
 
     def reflect(self, brief: Brief, hypothesis: Hypothesis, trials: list[Trial]) -> Feedback:
         """Figures of the round; ``refine`` while the hypothesis promises more and has had fewer than three rounds."""
-        rewards = {trial.candidate.id: worth for trial in trials if (worth := reward(trial)) is not None}
-        measured = sorted(
-            (trial for trial in trials if trial.candidate.id in rewards),
-            key=lambda trial: rewards[trial.candidate.id],
-            reverse=True,
-        )
+        measured = sorted((trial for trial in trials if trial.evaluation), key=lambda trial: trial.reward, reverse=True)
         accepted = sum(trial.accepted for trial in trials)
-        best = rewards[measured[0].candidate.id] if measured else float("-inf")
+        best = max((trial.reward for trial in trials), default=float("-inf"))
         turnable = [trial for trial in measured if wrong_way(trial)]
         rounds = sum(earlier.statement == hypothesis.statement for earlier in brief.hypotheses)
         promising = accepted > 0 or best > 0 or bool(turnable)
@@ -132,12 +127,12 @@ def _breed(batch: Batch, brief: Brief, hypothesis: Hypothesis, draw: Random, cou
     """Fill the batch up to ``count`` with the offspring of trials that are about the hypothesis."""
     theme = nearest(hypothesis.statement)
     pool = [(trial, expr) for trial in brief.trials if (expr := kin(trial, brief, hypothesis)) is not None]
-    pool.sort(key=lambda pair: reward(pair[0]) or 0.0)
+    pool.sort(key=lambda pair: pair[0].reward)
     for trial, expr in pool:
         if len(batch.drafts) < count and wrong_way(trial):
             note = "Sign turned, for an earlier candidate ranked the wrong way on train and valid."
             batch.offer(flipped(expr), (trial.candidate.id,), note)
-    best = [pair for pair in reversed(pool) if (reward(pair[0]) or 0.0) > 0][:_PARENTS]
+    best = [pair for pair in reversed(pool) if pair[0].reward > 0][:_PARENTS]
     for trial, expr in best:
         restless = any(check.name == "turnover" and not check.passed for check in trial.admission)
         if len(batch.drafts) < count and restless:

@@ -18,11 +18,11 @@ from graphs.offline.choice import nearest
 from graphs.offline.concepts import STEMS, describe, fidelity, named, overlap
 from graphs.offline.drafting import MAX_SIZE, spoken
 from graphs.offline.grammar import expand
-from graphs.offline.reward import reward, wrong_way
+from graphs.offline.results import wrong_way
 from graphs.offline.themes import THEMES
 from graphs.researcher import Brief, Feedback, Trial
 
-FIELDS = ("open", "high", "low", "close", "volume")
+FIELDS = ("open", "high", "low", "close", "volume", "return")
 RESEARCHER = OfflineResearcher()
 BY_KEY = {theme.key: theme for theme in THEMES}
 DIVERGENCE = "-TS_CORR($close, $volume, 20)"
@@ -208,6 +208,14 @@ def test_only_kin_of_the_hypothesis_is_bred():
     assert [d for d in RESEARCHER.draft(brief, hypothesis_of("volume-price-divergence", "h9"), 8) if d.parents]
 
 
+def test_what_is_bred_stays_about_the_hypothesis():
+    hypothesis = hypothesis_of("traded-value")
+    trials = (trial_of("-TS_MEAN($volume * $close, 20)", 0.05, 0.05),)
+    for seed in range(10):
+        for draft in RESEARCHER.draft(brief_of(round=6, seed=seed, trials=trials), hypothesis, 10):
+            assert not draft.parents or overlap(draft.description, spoken(hypothesis)) >= 0.6
+
+
 def test_changes_to_formulas_stay_in_the_language():
     legal = 0
     for number, theme in enumerate(THEMES * 4):
@@ -241,8 +249,7 @@ def test_a_mutated_and_crossed_batch_respects_size_and_columns():
     for seed in range(20):
         for draft in RESEARCHER.draft(brief_of(round=6, seed=seed, trials=trials), hypothesis, 10):
             assert 3 <= parse(draft.formula).size <= MAX_SIZE
-            assert overlap(draft.description, spoken(hypothesis)) >= 0.6
-    closes = brief_of(fields=("close",))
+    closes = brief_of(fields=("close", "return"))
     for draft in RESEARCHER.draft(closes, hypothesis_of("short-reversal"), 10):
         parse(draft.formula, {"close", "return"})
     assert RESEARCHER.draft(closes, hypothesis_of("volume-season"), 10) == []
@@ -345,12 +352,10 @@ def test_a_market_without_prices_has_no_hypothesis():
         RESEARCHER.propose(brief_of(fields=("sentiment",)))
 
 
-def test_the_reward_asks_that_both_splits_hold():
-    assert reward(trial_of(DIVERGENCE, 0.03, 0.01)) == pytest.approx(0.1 - 0.05)
-    assert reward(trial_of(DIVERGENCE, 0.01, 0.03)) == pytest.approx(0.1 - 0.05)
-    assert reward(trial_of(DIVERGENCE, None, None)) is None
+def test_the_sign_is_wrong_only_where_every_split_says_so():
     assert wrong_way(trial_of(DIVERGENCE, -0.01, -0.02))
     assert not wrong_way(trial_of(DIVERGENCE, -0.03, -0.001))
+    assert not wrong_way(trial_of(DIVERGENCE, None, None))
 
 
 def test_reflection_gives_figures_and_refines_what_promises():
