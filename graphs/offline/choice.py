@@ -1,0 +1,74 @@
+"""Which hypothesis of the library comes next, and which one a text is about."""
+
+import re
+from random import Random
+
+from factors.errors import ResearcherError
+from graphs.offline.concepts import named
+from graphs.offline.drafting import fresh
+from graphs.offline.themes import THEMES, Theme
+from graphs.researcher import Brief
+
+_DIRECTION_WEIGHT = 2.0
+_UNTRIED = 0.5
+_PER_VISIT = 0.25
+_GOOD_REWARD = 0.1
+_STEM = 5
+
+
+def choose(brief: Brief, draw: Random) -> Theme:
+    """The theme of this round.
+
+    The direction's words weigh most; then an untried theme stands against the best reward of a tried one, which loses a
+    little with each visit; a draw breaks what is left.
+
+    Raises:
+        ResearcherError: no theme can be written with the market's columns.
+    """
+    last = nearest(brief.hypotheses[-1].statement) if brief.hypotheses else None
+    action = brief.feedback[-1].action if brief.feedback else "pivot"
+    if last is not None and action == "refine":
+        return last
+    open_themes = [theme for theme in THEMES if theme is not last and any(True for _ in fresh(theme, brief, draw))]
+    if not open_themes:
+        raise ResearcherError(f"expected a market with price columns, found only {', '.join(brief.fields)}")
+    merits = _merits(brief)
+    return max(
+        open_themes,
+        key=lambda theme: (
+            _DIRECTION_WEIGHT * affinity(brief.direction, theme) + merits.get(theme.key, _UNTRIED) + draw.random() / 2
+        ),
+    )
+
+
+def nearest(text: str) -> Theme:
+    """The theme of this statement, or else the one whose words are most like it."""
+    exact = [theme for theme in THEMES if theme.statement == text]
+    return exact[0] if exact else max(THEMES, key=lambda theme: affinity(text, theme))
+
+
+def affinity(text: str, theme: Theme) -> float:
+    """Share of the text's concepts that are the theme's, plus half the share of its words in the theme's statement."""
+    concepts = named(text)
+    words = _stems(text)
+    about = _stems(f"{theme.title} {theme.statement} {' '.join(theme.concepts)}")
+    by_concept = len(concepts & set(theme.concepts)) / len(concepts) if concepts else 0.0
+    return by_concept + len(words & about) / len(words) / 2 if words else by_concept
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:_STEM] for word in re.findall(r"[a-z]{4,}", text.lower())}
+
+
+def _merits(brief: Brief) -> dict[str, float]:
+    """For each tried theme its best reward against a good one, at most 1, less a quarter for each visit."""
+    statements = {hypothesis.id: hypothesis.statement for hypothesis in brief.hypotheses}
+    themes = {statement: nearest(statement).key for statement in statements.values()}
+    merits = dict.fromkeys(themes.values(), 0.0)
+    for trial in brief.trials:
+        key = themes.get(statements.get(trial.candidate.hypothesis_id, ""))
+        if key is not None:
+            merits[key] = max(merits[key], min(trial.reward / _GOOD_REWARD, 1.0))
+    for hypothesis in brief.hypotheses:
+        merits[themes[hypothesis.statement]] -= _PER_VISIT
+    return merits

@@ -1,0 +1,156 @@
+"""Hypotheses of risk: how much and how evenly a price moves."""
+
+from graphs.offline.themes.theme import Theme
+
+VOLATILITY = (
+    Theme(
+        key="low-volatility",
+        statement="Instruments of low volatility outperform volatile ones.",
+        observation="The most volatile instruments earn less than the calm ones, against the textbook.",
+        knowledge="The low-volatility anomaly (Ang, Hodrick, Xing and Zhang, 2006).",
+        justification="Investors who cannot borrow overpay for volatile instruments to reach for gains.",
+        specification="Standard deviation of daily moves, sign turned.",
+        horizon_days=20,
+        concepts=("volatility", "move"),
+        grammar={
+            "<alpha>": ("-<risk>", "-LOG(<risk>)", "-TS_MEAN(<risk>, <mid>)", "-(RANK(<risk>) + RANK(<other>))"),
+            "<risk>": (
+                "TS_STD($return, <d>)",
+                "TS_STD(LOG($close / DELAY($close, 1)), <d>)",
+                "TS_STD($close, <d>) / TS_MEAN($close, <d>)",
+                "SQRT(TS_MEAN($return * $return, <d>))",
+            ),
+            "<other>": ("TS_MEAN(ABS($return), <d>)", "TS_STD($return, <long>)"),
+        },
+    ),
+    Theme(
+        key="volatility-of-volatility",
+        statement="Instruments whose volatility is itself uncertain underperform.",
+        observation="Where risk jumps about, later returns are lower.",
+        knowledge="Ambiguity and vol-of-vol (Baltussen, van Bekkum and van der Grient, 2018).",
+        justification="Optimists set the price while disagreement about risk is large and shorting is hard.",
+        specification="Dispersion of a rolling volatility of daily moves, or of the daily range, sign turned.",
+        horizon_days=20,
+        concepts=("volatility", "move", "range"),
+        grammar={
+            "<alpha>": ("-<unrest>", "-TS_MEAN(<unrest>, <short>)", "-RANK(<unrest>) * RANK(<risk>)"),
+            "<unrest>": (
+                "TS_STD(<risk>, <base>) / TS_MEAN(<risk>, <base>)",
+                "TS_STD(LOG(<risk>), <base>)",
+                "TS_STD(<risk>, <base>)",
+            ),
+            "<risk>": ("TS_STD($return, <short>)", "TS_MEAN(ABS($return), <short>)", "($high - $low) / $close"),
+            "<base>": ("20", "40", "60"),
+        },
+    ),
+    Theme(
+        key="wide-range",
+        statement="Instruments with a wide daily range, a sign of volatility of their own, underperform.",
+        observation="A wide span between the day's high and low marks speculative instruments.",
+        knowledge="Range-based risk (Parkinson, 1980) and the idiosyncratic volatility puzzle.",
+        justification="The range sees the whole session's fight and so measures own risk more precisely.",
+        specification="Daily range over price, averaged over a window, sign turned.",
+        horizon_days=20,
+        concepts=("range", "volatility"),
+        grammar={
+            "<alpha>": (
+                "-<mean>(<width>, <d>)",
+                "-DEMEAN(<mean>(<width>, <d>))",
+                "-RANK(<mean>(<width>, <d>)) * <scaled>",
+            ),
+            "<width>": (
+                "($high - $low) / $close",
+                "LOG($high / $low)",
+                "POW(LOG($high / $low), 2)",
+                "($high - $low) / $open",
+            ),
+            "<mean>": ("TS_MEAN", "TS_MEDIAN", "DECAYLINEAR"),
+            "<scaled>": ("RANK(TS_STD($return, <d>))", "RANK(TS_MAX(<width>, <d>))"),
+        },
+    ),
+    Theme(
+        key="idiosyncratic-range",
+        statement="Range beyond what an instrument's own moves explain is speculative volatility and is paid back.",
+        observation="Some instruments swing widely within the day and end where they began.",
+        knowledge="Range against close-to-close variance (Garman and Klass, 1980).",
+        justification="Swings without a net move come from noise traders, whose demand lifts the price too far.",
+        specification="Daily range over the volatility of daily moves, or its residual, sign turned.",
+        horizon_days=10,
+        concepts=("range", "volatility", "move"),
+        grammar={
+            "<alpha>": (
+                "-TS_MEAN(<width>, <d>) / <noise>",
+                "-TS_MEAN(<width> - ABS($return), <d>)",
+                "-TS_MEAN(<width>, <d>) / TS_MEAN(<width>, <long>) / <noise>",
+                "RANK(<noise>) - RANK(TS_MEAN(<width>, <d>))",
+            ),
+            "<width>": ("($high - $low) / $close", "LOG($high / $low)"),
+            "<noise>": ("TS_STD($return, <d>)", "TS_MEAN(ABS($return), <d>)"),
+        },
+    ),
+    Theme(
+        key="range-contraction",
+        statement="A contracting range stores energy: calm after unrest precedes a rise.",
+        observation="Narrow ranges cluster before moves, and calm instruments are bought.",
+        knowledge="Narrow-range patterns and volatility contraction (Crabel, 1990).",
+        justification="Sellers are exhausted when swings shrink, so new demand meets little supply.",
+        specification="Short average range over a long one, the contraction of volatility, sign turned.",
+        horizon_days=5,
+        concepts=("range", "volatility"),
+        grammar={
+            "<alpha>": (
+                "-<ratio>",
+                "-LOG(<ratio>)",
+                "-TS_RANK(TS_MEAN(<width>, <short>), <long>)",
+                "-RANK(<ratio>) + RANK($close / TS_MAX($high, <long>))",
+            ),
+            "<ratio>": (
+                "TS_MEAN(<width>, <short>) / TS_MEAN(<width>, <long>)",
+                "(TS_MAX($high, <short>) - TS_MIN($low, <short>)) / (TS_MAX($high, <long>) - TS_MIN($low, <long>))",
+                "TS_MAX(<width>, <short>) / TS_MEAN(<width>, <long>)",
+            ),
+            "<width>": ("($high - $low) / $close", "LOG($high / $low)"),
+        },
+    ),
+    Theme(
+        key="rising-volatility",
+        statement="Volatility that rises above its usual level is punished: uncertainty lowers prices for weeks.",
+        observation="Instruments whose recent volatility exceeds their long-run volatility lag.",
+        knowledge="Volatility feedback (French, Schwert and Stambaugh, 1987).",
+        justification="Investors cut positions slowly when risk rises, so the selling is spread over days.",
+        specification="Short volatility of daily moves, or of the range, over long volatility, sign turned.",
+        horizon_days=10,
+        concepts=("volatility", "move"),
+        grammar={
+            "<alpha>": ("-<ratio>", "-LOG(<ratio>)", "-DELTA(<risk>, <mid>)", "-TS_ZSCORE(<risk>, <long>)"),
+            "<ratio>": (
+                "TS_STD($return, <short>) / TS_STD($return, <long>)",
+                "TS_MEAN(ABS($return), <short>) / TS_MEAN(ABS($return), <long>)",
+            ),
+            "<risk>": ("TS_STD($return, <mid>)", "TS_MEAN(ABS($return), <mid>)", "TS_MEAN(LOG($high / $low), <mid>)"),
+        },
+    ),
+    Theme(
+        key="downside-volatility",
+        statement="Instruments whose volatility comes from losses must pay more; those of upside moves less.",
+        observation="Instruments that have suffered large losses often earn more after the risk has shown.",
+        knowledge="Downside risk (Ang, Chen and Xing, 2006).",
+        justification="Investors dislike losses more than they like gains and ask a premium for them.",
+        specification="Volatility of negative moves against that of positive moves.",
+        horizon_days=20,
+        concepts=("volatility", "move"),
+        grammar={
+            "<alpha>": ("<down> / <up>", "<down> - <up>", "RANK(<down>) - RANK(<up>)", "<down> / TS_STD($return, <d>)"),
+            "<down>": (
+                "TS_STD(MIN($return, 0), <d>)",
+                "TS_MEAN(MAX(-$return, 0), <d>)",
+                "SQRT(TS_MEAN(POW(MIN($return, 0), 2), <d>))",
+            ),
+            "<up>": (
+                "TS_STD(MAX($return, 0), <d>)",
+                "TS_MEAN(MAX($return, 0), <d>)",
+                "SQRT(TS_MEAN(POW(MAX($return, 0), 2), <d>))",
+            ),
+        },
+    ),
+)
