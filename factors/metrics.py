@@ -14,7 +14,7 @@ from factors.significance import newey_west_lags, newey_west_t
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """Daily series, each ``[rows]``, NaN for null: information coefficients, and turnover since the last book."""
+    """Daily series, each ``[rows]``, NaN for null: information coefficients, and turnover since the day before."""
 
     ic: Values
     rank_ic: Values

@@ -64,7 +64,7 @@ def _tokens(text: str) -> list[_Token]:
             at = position + len(text[position:]) - len(text[position:].lstrip())
             raise FormulaError(f"at character {at + 1}: {text[at]!a} has no meaning in a formula", at)
         kind = str(match.lastgroup)
-        tokens.append(_Token(kind, match[kind], match.start(kind)))
+        tokens.append(_Token(kind, match[kind], match.start(kind) - (kind == "field")))
         position = match.end()
     return [*tokens, _Token(_END, "the end of the formula", end)]
 
@@ -162,8 +162,8 @@ class _Parser:
         near = nearest_names(token.text, self._known_fields)
         known = ", ".join(f"${name}" for name in self._known_fields)
         raise FormulaError(
-            f"at character {token.position}: unknown field ${token.text[:40]}{near} (fields here: {known})",
-            token.position - 1,
+            f"at character {token.position + 1}: unknown field ${token.text[:40]}{near} (fields here: {known})",
+            token.position,
         )
 
     def _call(self, name: str, args: list[Expr], token: _Token) -> Expr:

@@ -64,7 +64,7 @@ def correlations(x, label, ic, rank_ic):
 
 @kernel
 def turnover(x, eligible, out):
-    """Fill ``[T]`` half the absolute change of the centred-rank weights since the last day that had any."""
+    """Fill ``[T]`` half the absolute change of the centred-rank weights since the day before; null unless both days have a book."""
     blocks, rows, lanes = x.shape
     values, cells = np.empty(blocks * lanes), np.empty(blocks * lanes, np.int64)
     ranks = np.empty(blocks * lanes)
@@ -78,8 +78,6 @@ def turnover(x, eligible, out):
                     values[n], cells[n] = x[tile, t, j], tile * lanes + j
                     n += 1
         out[t] = np.nan
-        if n == 0:
-            continue
         _average_ranks(values[:n], TIE, ranks[:n])
         wanted[:] = 0.0
         gross = 0.0
@@ -87,6 +85,7 @@ def turnover(x, eligible, out):
             wanted[cells[k]] = ranks[k] - (n + 1) * 0.5
             gross += abs(wanted[cells[k]])
         if gross == 0.0:
+            open_book = False
             continue
         wanted /= gross
         if open_book:

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from factors.evaluator import evaluate
+from factors.evaluator import _node, evaluate
+from factors.expression import distinct
 from factors.kernels import daily
 from factors.labels import forward_return, within
 from factors.metrics import daily_metrics, split_metrics
@@ -46,7 +47,7 @@ def test_forward_return_equals_the_reference(kind, horizon):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_daily_series_equal_the_reference(kind):
-    panel, fields, member, tradable = market(kind, seed=1)
+    panel, *_ = market(kind, seed=1)
     values, label = evaluate(parse("TS_MEAN($volume, 3)"), panel), forward_return(panel)
     series = daily_metrics(values, label, panel)
     value_grid = grid_of(values, panel, INSTRUMENTS, DAYS)
@@ -164,7 +165,10 @@ def test_ties_share_ranks_and_near_ties_do_too():
 
 @pytest.mark.skipif(not (SHARED / "golden_qlib_ic.json").exists(), reason="needs the shared market data")
 def test_information_coefficients_reproduce_qlib():
-    """10 factors × 4 labels × 730 days by pyqlib's calc_ic, to 1e-6."""
+    """10 factors and 4 labels over 730 days by pyqlib's calc_ic, to 1e-6.
+
+    qlib keeps every intermediate as float32, whose rounding decides ties; so each node's values are rounded alike.
+    """
     golden = json.loads((SHARED / "golden_qlib_ic.json").read_text())
     bars = pl.read_parquet(SHARED / "golden_qlib_inputs.parquet").drop("factor")
     bars = bars.with_columns(pl.lit(value=False).alias("suspended"), pl.lit(value=True).alias("member"), sector=None)
@@ -173,8 +177,7 @@ def test_information_coefficients_reproduce_qlib():
     checked = 0
     for key, expected in golden["results"].items():
         factor, label = key.split("|")
-        values = evaluate(parse(OURS[factor]), panel)
-        series = daily_metrics(values, qlib_label(panel, label), panel)
+        series = daily_metrics(in_float32(parse(OURS[factor]), panel), qlib_label(panel, label), panel)
         ic, rank_ic = series.ic[first : last + 1], series.rank_ic[first : last + 1]
         assert np.isfinite(ic).sum() == expected["n_days"]
         assert np.nanmean(ic) == pytest.approx(expected["ic_mean"], abs=1e-6), key
@@ -198,11 +201,20 @@ OURS = {
 }
 
 
+def in_float32(expr, panel):
+    """Values of a formula with every node's result rounded to float32."""
+    results = {}
+    for node in distinct(expr):
+        value = _node(node, results, panel)
+        results[node] = value if isinstance(value, float) else value.astype(np.float32).astype(np.float64)
+    return results[expr]
+
+
 def qlib_label(panel, name):
     """qlib's labels, shifted rows without any rule on tradability."""
     delay, horizon = {"qlib_T1_T2": (1, 1), "fwd1": (0, 1), "fwd5": (0, 5), "fwd20": (0, 20)}[name]
-    close = panel.fields["close"]
+    close = panel.fields["close"].astype(np.float32)
     label = np.full_like(close, np.nan)
     rows = close.shape[1] - delay - horizon
-    label[:, :rows] = close[:, delay + horizon :] / close[:, delay : delay + rows] - 1
-    return label
+    label[:, :rows] = close[:, delay + horizon :] / close[:, delay : delay + rows] - np.float32(1)
+    return label.astype(np.float64)

@@ -186,7 +186,6 @@ TOKENS = st.sampled_from(
 def test_any_text_parses_or_is_refused(text):
     try:
         expr = parse(text)
-    except FormulaError as error:
-        assert str(error)
-    else:
-        assert parse(str(expr)) is expr
+    except FormulaError:
+        return
+    assert parse(str(expr)) is expr
