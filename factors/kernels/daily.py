@@ -64,7 +64,7 @@ def correlations(x, label, ic, rank_ic):
 
 @kernel
 def turnover(x, eligible, out):
-    """Fill ``[T]`` half the absolute change of the centred-rank weights since the day before; null unless both days have a book."""
+    """Fill ``[T]`` half the absolute change of the centred-rank weights in a day; null unless both days have a book."""
     blocks, rows, lanes = x.shape
     values, cells = np.empty(blocks * lanes), np.empty(blocks * lanes, np.int64)
     ranks = np.empty(blocks * lanes)
