@@ -3,6 +3,9 @@
 Each node names in its return type where it may go, so LangGraph knows, checks and draws the edges by itself.
 """
 
+from typing import cast
+
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -33,5 +36,5 @@ def mine(bench: Workbench) -> State:
     """Run the machine until its budget is spent or it is cancelled; return the final state."""
     budget = bench.run.budget
     steps_a_round = 4 + 2 * budget.attempts + 1
-    config = {"recursion_limit": budget.rounds * steps_a_round + 1}
-    return graph.invoke(initial_state(), config=config, context=bench)  # type: ignore[return-value, arg-type]
+    config = RunnableConfig(recursion_limit=budget.rounds * steps_a_round + 1)
+    return cast(State, graph.invoke(initial_state(), config, context=bench))
