@@ -18,7 +18,7 @@ from storage.runs import Budget, RunRequest
 
 from app import display
 from app.mining import mine_and_follow
-from app.runner import Runner, load_panel, resolve_universe
+from app.runner import Runner, load_panel
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.errors import AlphaAgentError, SettingError
@@ -109,7 +109,7 @@ def evaluate_formula(
 ) -> None:
     """Measure one formula on train and valid."""
     snapshot = open_market(Settings().home, market)
-    universe = resolve_universe(snapshot, universe)
+    universe = snapshot.universe(universe)
     expr = parse(formula, (*snapshot.fields, "return"))
     panel, label = load_panel(snapshot, universe)
     result = evaluate(expr, panel)
@@ -136,7 +136,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """The structural verdict on a formula: exit status 0 accepted, 1 refused, 2 not a formula."""
-    settings, limits, zoo, columns = Settings(), Limits(), Zoo(), STANDARD_FIELDS
+    settings, limits, zoo = Settings(), Limits(), Zoo()
+    columns: tuple[str, ...] = STANDARD_FIELDS
     if market is not None:
         columns = (*open_market(settings.home, market).fields, "return")
         with Records.open(settings.database_url) as records:

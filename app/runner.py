@@ -48,7 +48,7 @@ class Runner:
             SettingError: a model that cannot be used here.
         """
         snapshot = open_market(self.settings.home, request.market)
-        universe = resolve_universe(snapshot, request.universe)
+        universe = snapshot.universe(request.universe)
         model = request.model or (self.settings.model if self.settings.openai_api_key else OFFLINE)
         self._researcher(model)
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
@@ -104,15 +104,6 @@ class Runner:
         if key is None:
             raise SettingError(f"model {model} needs OPENAI_API_KEY to be set; without a key use model {OFFLINE!r}")
         return LanguageModelResearcher(model, key, self.settings.openai_base_url, self.settings.model_timeout)
-
-
-def resolve_universe(snapshot: Snapshot, universe: str | None) -> str:
-    """The universe asked for, or the market's first.
-
-    Raises:
-        NotFoundError: the market has no universe of that name.
-    """
-    return snapshot.universes[0] if universe is None else snapshot.universe(universe)
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from langgraph.graph import END
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -29,4 +28,5 @@ def feedback(state: State, runtime: Runtime[Workbench]) -> Command[Literal["idea
             "stopped": stopped,
         },
     )
-    return Command(goto=END if stopped else "idea", update={"feedback": [lesson], "stopped": stopped})
+    update = {"feedback": [lesson], "stopped": stopped}
+    return Command(goto="__end__", update=update) if stopped else Command(goto="idea", update=update)
