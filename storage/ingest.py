@@ -1,0 +1,224 @@
+"""Ingest: source files, Parquet or CSV, checked cell by cell and published as a market."""
+
+import csv
+import glob
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from factors.errors import DataError
+from factors.frame import ArrowStream
+from storage.markets import publish
+from storage.snapshot import LIMITS, Snapshot, quoted
+from storage.staging import FIELD, REQUIRED, RESERVED, numeric
+
+
+def import_market(
+    root: Path,
+    name: str,
+    source: Path,
+    *,
+    membership: Path | None = None,
+    sectors: Path | None = None,
+    train_end: date | None = None,
+    valid_end: date | None = None,
+    holdout: bool = True,
+) -> Snapshot:
+    """Publish the market that these files describe; the same content again changes nothing on disk.
+
+    Files end in ``.parquet`` or ``.csv`` (commas, UTF-8, one header line); case does not matter in column
+    names. Dates may be any text or timestamp that DuckDB reads as a date at midnight. Columns, splits and the
+    rule for hold-outs are those of :func:`storage.markets.publish`, except that the sector may also be called
+    ``industry_l1`` or ``industry``. An extra column of text is numeric when at least half of its values are
+    numbers, and then each of them has to be one; otherwise it is ignored.
+
+    Raises:
+        DataError: a file is missing, empty or unreadable, a column is missing, or a value cannot be.
+        SettingError: the name or the split dates cannot be.
+    """
+    with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": ""}) as con:
+        # Or a timestamp with a zone would be another day on another machine.
+        con.execute("SET TimeZone = 'UTC'")
+        return publish(
+            root,
+            name,
+            _bars(_open(con, source, "bars")),
+            membership=None if membership is None else _membership(_open(con, membership, "membership")),
+            sectors=None if sectors is None else _sectors(_open(con, sectors, "sectors")),
+            train_end=train_end,
+            valid_end=valid_end,
+            holdout=holdout,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A source file as a view with lower-case column names; ``kinds`` holds each column's DuckDB type."""
+
+    con: duckdb.DuckDBPyConnection
+    name: str
+    view: str
+    kinds: dict[str, str]
+
+    def require(self, *columns: str) -> None:
+        """Refuse the file when it lacks one of the columns."""
+        missing = [column for column in columns if column not in self.kinds]
+        if missing:
+            raise DataError(
+                f"{self.name}: no column {', '.join(map(repr, missing))}; found {', '.join(self.kinds)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """How a column is read, in SQL: ``value`` is null where ``text`` is something else than ``expected``.
+
+    An ``optional`` column is left out when most of its cells are something else.
+    """
+
+    column: str
+    text: str
+    value: str
+    expected: str
+    optional: bool = False
+
+
+def _open(con: duckdb.DuckDBPyConnection, path: Path, view: str) -> _File:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a .parquet or .csv file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path.name}: the file is empty")
+    suffix = path.suffix.lower()
+    if suffix not in {".parquet", ".csv"}:
+        raise DataError(f"{path.name}: expected a file that ends in .parquet or .csv")
+    # DuckDB takes a path for a pattern, in which [ and * are not themselves.
+    pattern = glob.escape(str(path.resolve()))
+    try:
+        if suffix == ".csv":
+            header = _header(path)
+            rows = con.read_csv(
+                pattern,
+                header=True,
+                auto_detect=False,
+                columns=dict.fromkeys(header, "VARCHAR"),
+                delimiter=",",
+                quotechar='"',
+                escapechar='"',
+            )
+        else:
+            rows = con.read_parquet(pattern)
+        rows.project(
+            ", ".join(f"{quoted(name)} AS {quoted(name.lower())}" for name in rows.columns)
+        ).create_view(view)
+        if not con.execute(f"SELECT 1 FROM {view} LIMIT 1").fetchall():  # noqa: S608
+            raise DataError(f"{path.name}: no rows below the column names")
+    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+        raise _unreadable(path.name, error) from error
+    opened = con.table(view)
+    return _File(con, path.name, view, dict(zip(opened.columns, map(str, opened.types), strict=True)))
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            cells = next(csv.reader(lines), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.name}: the first line is not CSV in UTF-8") from error
+    names = [cell.strip().lower() or f"column {number}" for number, cell in enumerate(cells, start=1)]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path.name}: more than one column is named {name!r}")
+    return names
+
+
+def _bars(file: _File) -> ArrowStream:
+    file.require("date", "symbol", *REQUIRED)
+    cells = [_day("date"), _label("symbol")]
+    for column, kind in file.kinds.items():
+        required = column in {*REQUIRED, "adj_factor"}
+        if column == "suspended":
+            cells.append(_flag(column))
+        elif required or (FIELD.fullmatch(column) and column not in RESERVED):
+            if numeric(kind):
+                cells.append(_Cell(column, quoted(column), f"CAST({quoted(column)} AS DOUBLE)", "a number"))
+            elif kind == "VARCHAR":
+                text = _text(column)
+                cells.append(
+                    _Cell(column, text, f"TRY_CAST({text} AS DOUBLE)", "a number", optional=not required)
+                )
+            elif required:
+                raise DataError(f"{file.name}: column {column!r} holds {kind} values, expected numbers")
+    return _read(file, cells)
+
+
+def _membership(file: _File) -> ArrowStream:
+    file.require("symbol", "start", "end")
+    cells = [_label("symbol"), _day("start"), _day("end")]
+    if "index" in file.kinds:
+        cells.append(_label("index"))
+    return _read(file, cells)
+
+
+def _sectors(file: _File) -> ArrowStream:
+    column = next((name for name in ("sector", "industry_l1", "industry") if name in file.kinds), "sector")
+    file.require("symbol", column)
+    return _read(file, [_label("symbol"), replace(_label(column), column="sector")])
+
+
+def _text(column: str) -> str:
+    return f"nullif(trim(CAST({quoted(column)} AS VARCHAR)), '')"
+
+
+def _label(column: str) -> _Cell:
+    return _Cell(column, _text(column), _text(column), "a name")
+
+
+def _day(column: str) -> _Cell:
+    moment = f"TRY_CAST({_text(column)} AS TIMESTAMP)"
+    # Years outside 1-9999 and infinity are dates to DuckDB and to nobody else.
+    day = f"date_trunc('day', {moment}) = {moment} AND year({moment}) BETWEEN 1 AND 9999"
+    return _Cell(
+        column, _text(column), f"CASE WHEN {day} THEN CAST({moment} AS DATE) END", "a date like 2020-12-31"
+    )
+
+
+def _flag(column: str) -> _Cell:
+    text = _text(column)
+    yes, no = (f"lower({text}) IN ({words})" for words in ("'true', '1', '1.0'", "'false', '0', '0.0'"))
+    value = f"CASE WHEN {yes} THEN true WHEN {no} THEN false END"
+    return _Cell(column, text, value, "true, false, 1 or 0")
+
+
+def _read(file: _File, cells: list[_Cell]) -> ArrowStream:
+    """The columns as typed values, lazily; refused here at the first value that is not as expected."""
+    try:
+        counted = ", ".join(f"count({cell.text}), count({cell.value})" for cell in cells)
+        [counts] = file.con.execute(f"SELECT {counted} FROM {file.view}").fetchall()  # noqa: S608
+        kept = []
+        for cell, present, read in zip(cells, counts[::2], counts[1::2], strict=True):
+            if cell.optional and read * 2 < present:
+                continue
+            if read < present:
+                raise _misfit(file, cell, present - read)
+            kept.append(cell)
+    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+        raise _unreadable(file.name, error) from error
+    columns = ", ".join(f"{cell.value} AS {quoted(cell.column)}" for cell in kept)
+    return file.con.sql(f"SELECT {columns} FROM {file.view}")  # noqa: S608
+
+
+def _misfit(file: _File, cell: _Cell, count: int) -> DataError:
+    cells = f"SELECT row_number() OVER () AS row, {cell.text} AS text, {cell.value} AS value FROM {file.view}"  # noqa: S608
+    [(row, text)] = file.con.execute(
+        f"SELECT row, text FROM ({cells}) WHERE text IS NOT NULL AND value IS NULL ORDER BY row LIMIT 1"  # noqa: S608
+    ).fetchall()
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    return DataError(f"{file.name}: row {row}: {cell.column} is {text!r}, expected {cell.expected}{more}")
+
+
+def _unreadable(name: str, error: duckdb.Error) -> DataError:
+    # Past its first paragraph DuckDB's message is advice on options that the user does not have.
+    reason = "; ".join(str(error).partition("\nPossible fixes")[0].split("\n"))
+    return DataError(f"{name}: cannot be read: {reason[:300]}")

@@ -1,0 +1,149 @@
+"""A snapshot: one immutable version of a market, as it is read."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from factors.errors import NotFoundError
+from factors.frame import Frame, to_frame
+
+ALL = "all"  # the universe that every instrument belongs to on every date
+LIMITS: dict[str, str | bool | int | float | list[str]] = {"threads": 2, "memory_limit": "2GB"}
+PRICES = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "vwap",
+)  # multiplied by the adjustment factor; volume is divided by it
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One immutable version of a market, without its hold-out.
+
+    Attributes:
+        market: the market's name.
+        id: hash of the content, 16 hexadecimal digits: equal ids hold equal data and settings.
+        path: the version's folder.
+        train_end: the last day of train, inclusive.
+        valid_end: the last day of valid, inclusive; the hold-out is what comes after.
+        first_date: date of the first bar.
+        last_date: date of the last in-sample bar.
+        has_holdout: whether bars after ``valid_end`` are kept, sealed, in a file of their own.
+        fields: the numeric columns, lower-case, without ``adj_factor`` and ``suspended``.
+        universes: indices in order of first appearance in the membership, then ``all``.
+        synthetic: True when the bars are made up.
+        instruments: number of symbols with an in-sample bar.
+        rows: number of in-sample bars.
+    """
+
+    market: str
+    id: str
+    path: Path
+    train_end: date
+    valid_end: date
+    first_date: date
+    last_date: date
+    has_holdout: bool
+    fields: tuple[str, ...]
+    universes: tuple[str, ...]
+    synthetic: bool
+    instruments: int
+    rows: int
+
+    def bars(self, universe: str) -> Frame:
+        """The in-sample bars, one row each, sorted by date and symbol.
+
+        Columns: ``date``; ``symbol``; every field as float64, null where missing; ``suspended``; ``member``,
+        whether the symbol belongs to the universe on that date; ``sector``, null where unknown. Prices are
+        multiplied, and volume is divided, by ``adj_factor`` over the symbol's first ``adj_factor``; other
+        fields are as imported.
+
+        Raises:
+            NotFoundError: the market has no such universe.
+        """
+        if universe not in self.universes:
+            raise NotFoundError(
+                f"market {self.market!r} has no universe {universe!r}; it has {', '.join(self.universes)}"
+            )
+        with _connect(self.path) as con:
+            return to_frame(con.sql(_bars_query(self.fields), params=[universe, ALL]))
+
+
+def read_snapshot(folder: Path, version: str) -> Snapshot:
+    """Describe the version of that id in a market's folder."""
+    path = folder / version
+    with _connect(path) as con:
+        [found] = con.execute(
+            "SELECT train_end, valid_end, first_date, last_date, has_holdout, fields, universes, synthetic, "
+            "instruments, rows FROM meta"
+        ).fetchall()
+    (
+        train_end,
+        valid_end,
+        first_date,
+        last_date,
+        has_holdout,
+        fields,
+        universes,
+        synthetic,
+        instruments,
+        rows,
+    ) = found
+    return Snapshot(
+        market=folder.name,
+        id=version,
+        path=path,
+        train_end=train_end,
+        valid_end=valid_end,
+        first_date=first_date,
+        last_date=last_date,
+        has_holdout=has_holdout,
+        fields=tuple(fields),
+        universes=tuple(universes),
+        synthetic=synthetic,
+        instruments=instruments,
+        rows=rows,
+    )
+
+
+def quoted(column: str) -> str:
+    """A column name as SQL takes it, whatever it holds."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _connect(version: Path) -> duckdb.DuckDBPyConnection:
+    # DuckDB spills next to the file unless told otherwise, and a version's folder is never written to. The
+    # settings are the same in all threads, which DuckDB requires of a file open twice in one process.
+    spill = str(Path(tempfile.gettempdir()) / f"alphaagent-{os.getpid()}.tmp")
+    return duckdb.connect(
+        version / "insample.duckdb", read_only=True, config={**LIMITS, "temp_directory": spill}
+    )
+
+
+def _bars_query(fields: tuple[str, ...]) -> str:
+    def adjusted(field: str) -> str:
+        column = quoted(field)
+        if field in PRICES:
+            return f"bars.{column} * bars.adj_factor / origin.adj_factor AS {column}"
+        if field == "volume":
+            return f"bars.{column} * origin.adj_factor / bars.adj_factor AS {column}"
+        return f"bars.{column}"
+
+    return f"""
+        WITH origin AS (SELECT symbol, arg_min(adj_factor, date) AS adj_factor FROM bars GROUP BY symbol)
+        SELECT bars.date, bars.symbol, {", ".join(map(adjusted, fields))}, bars.suspended,
+            $1 = $2 OR EXISTS (
+                FROM membership WHERE membership.universe = $1 AND membership.symbol = bars.symbol
+                AND (membership.start IS NULL OR membership.start <= bars.date)
+                AND (membership."end" IS NULL OR bars.date < membership."end")
+            ) AS member,
+            sectors.sector
+        FROM bars JOIN origin USING (symbol) LEFT JOIN sectors USING (symbol)
+        ORDER BY bars.date, bars.symbol
+    """  # noqa: S608 - only quoted column names are spliced in
