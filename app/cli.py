@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from factors.demo_market import demo_market
 from pydantic import ValidationError
 from rich.console import Console
-from storage.ingest import import_market
-from storage.markets import Snapshot, list_markets, open_market, publish
-from storage.records import Records
-from storage.runs import Budget, RunRequest
 
 from app import display
 from app.mining import mine_and_follow
 from app.runner import Runner, load_panel
 from app.serving import listen, run_service
 from app.settings import Settings
+from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, SettingError
 from factors.evaluation import Evaluation
 from factors.evaluator import evaluate
@@ -29,6 +25,10 @@ from factors.metrics import split_metrics
 from factors.operators import OPERATORS
 from factors.parse import STANDARD_FIELDS, parse
 from factors.regularization import Limits, Zoo, penalty, structural_checks
+from storage.ingest import import_market
+from storage.markets import Snapshot, list_markets, open_market, publish
+from storage.records import Records
+from storage.runs import Budget, RunRequest
 
 DEMO = "demo"
 

@@ -8,11 +8,6 @@ import threading
 import time
 from functools import lru_cache
 
-from graphs.offline import OfflineResearcher
-from storage.markets import Snapshot, open_market
-from storage.records import Records
-from storage.runs import Run, RunRequest
-
 from app.settings import Settings
 from factors.errors import AlphaAgentError, FormulaError, SettingError
 from factors.hypothesis import Factor
@@ -22,8 +17,12 @@ from factors.panel import Panel
 from factors.parse import parse
 from graphs.llm import LanguageModelResearcher
 from graphs.machine import mine
+from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
+from storage.markets import Snapshot, open_market
+from storage.records import Records
+from storage.runs import Run, RunRequest
 
 logger = logging.getLogger(__name__)
 

@@ -16,4 +16,20 @@ class ArrowStream(Protocol):
 
 def to_frame(stream: ArrowStream) -> Frame:
     """Read a whole stream into memory; columns, their order and the order of rows stay as they are."""
-    return pl.DataFrame(stream)
+    return pl.DataFrame(PlainStream(stream))
+
+
+class PlainStream:
+    """A stream that hides what it is made of.
+
+    DuckDB would read a Polars frame through pyarrow; Polars would remember a DuckDB type for good, which makes the
+    process complain of leaks on standard error as it ends.
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: ArrowStream) -> None:
+        self._source = source
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._source.__arrow_c_stream__(requested_schema)

@@ -66,9 +66,7 @@ class _File:
         """Refuse the file when it lacks one of the columns."""
         missing = [column for column in columns if column not in self.kinds]
         if missing:
-            raise DataError(
-                f"{self.name}: no column {', '.join(map(repr, missing))}; found {', '.join(self.kinds)}"
-            )
+            raise DataError(f"{self.name}: no column {', '.join(map(repr, missing))}; found {', '.join(self.kinds)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +107,7 @@ def _open(con: duckdb.DuckDBPyConnection, path: Path, view: str) -> _File:
             )
         else:
             rows = con.read_parquet(pattern)
-        rows.project(
-            ", ".join(f"{quoted(name)} AS {quoted(name.lower())}" for name in rows.columns)
-        ).create_view(view)
+        rows.project(", ".join(f"{quoted(name)} AS {quoted(name.lower())}" for name in rows.columns)).create_view(view)
         if not con.execute(f"SELECT 1 FROM {view} LIMIT 1").fetchall():  # noqa: S608
             raise DataError(f"{path.name}: no rows below the column names")
     except (duckdb.InvalidInputException, duckdb.IOException) as error:
@@ -145,9 +141,7 @@ def _bars(file: _File) -> ArrowStream:
                 cells.append(_Cell(column, quoted(column), f"CAST({quoted(column)} AS DOUBLE)", "a number"))
             elif kind == "VARCHAR":
                 text = _text(column)
-                cells.append(
-                    _Cell(column, text, f"TRY_CAST({text} AS DOUBLE)", "a number", optional=not required)
-                )
+                cells.append(_Cell(column, text, f"TRY_CAST({text} AS DOUBLE)", "a number", optional=not required))
             elif required:
                 raise DataError(f"{file.name}: column {column!r} holds {kind} values, expected numbers")
     return _read(file, cells)
@@ -179,9 +173,7 @@ def _day(column: str) -> _Cell:
     moment = f"TRY_CAST({_text(column)} AS TIMESTAMP)"
     # Years outside 1-9999 and infinity are dates to DuckDB and to nobody else.
     day = f"date_trunc('day', {moment}) = {moment} AND year({moment}) BETWEEN 1 AND 9999"
-    return _Cell(
-        column, _text(column), f"CASE WHEN {day} THEN CAST({moment} AS DATE) END", "a date like 2020-12-31"
-    )
+    return _Cell(column, _text(column), f"CASE WHEN {day} THEN CAST({moment} AS DATE) END", "a date like 2020-12-31")
 
 
 def _flag(column: str) -> _Cell:

@@ -67,12 +67,21 @@ class Snapshot:
         Raises:
             NotFoundError: the market has no such universe.
         """
-        if universe not in self.universes:
-            raise NotFoundError(
-                f"market {self.market!r} has no universe {universe!r}; it has {', '.join(self.universes)}"
-            )
         with _connect(self.path) as con:
-            return to_frame(con.sql(_bars_query(self.fields), params=[universe, ALL]))
+            return to_frame(con.sql(_bars_query(self.fields), params=[self.universe(universe), ALL]))
+
+    def universe(self, name: str | None) -> str:
+        """The universe of that name, the market's first where none is named.
+
+        Raises:
+            NotFoundError: the market has no such universe.
+        """
+        if name is None:
+            return self.universes[0]
+        if name not in self.universes:
+            known = ", ".join(self.universes)
+            raise NotFoundError(f"market {self.market!r} has no universe {name!r}; it has {known}")
+        return name
 
 
 def read_snapshot(folder: Path, version: str) -> Snapshot:
@@ -121,9 +130,7 @@ def _connect(version: Path) -> duckdb.DuckDBPyConnection:
     # DuckDB spills next to the file unless told otherwise, and a version's folder is never written to. The
     # settings are the same in all threads, which DuckDB requires of a file open twice in one process.
     spill = str(Path(tempfile.gettempdir()) / f"alphaagent-{os.getpid()}.tmp")
-    return duckdb.connect(
-        version / "insample.duckdb", read_only=True, config={**LIMITS, "temp_directory": spill}
-    )
+    return duckdb.connect(version / "insample.duckdb", read_only=True, config={**LIMITS, "temp_directory": spill})
 
 
 def _bars_query(fields: tuple[str, ...]) -> str:

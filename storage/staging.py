@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from factors.errors import DataError, SettingError
-from factors.frame import ArrowStream
+from factors.frame import ArrowStream, PlainStream
 from storage.snapshot import ALL, PRICES, quoted
 
 REQUIRED = ("open", "high", "low", "close", "volume")
@@ -39,16 +39,6 @@ class Settings:
     synthetic: bool
 
 
-class _Opaque:
-    """Hides what a stream is made of: DuckDB knows Polars frames and would read them through pyarrow."""
-
-    def __init__(self, stream: ArrowStream) -> None:
-        self._stream = stream
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        return self._stream.__arrow_c_stream__(requested_schema)
-
-
 def numeric(kind: str) -> bool:
     """Whether values of that DuckDB type are numbers."""
     return _NUMERIC.fullmatch(kind) is not None
@@ -69,7 +59,7 @@ def stage(
     universes = _stage_membership(con, membership)
     con.execute("CREATE TABLE sectors (symbol VARCHAR, sector VARCHAR)")
     if sectors is not None:
-        con.register("source", _Opaque(sectors))
+        con.register("source", PlainStream(sectors))
         con.execute("INSERT INTO sectors SELECT DISTINCT symbol, sector FROM source WHERE sector IS NOT NULL")
         con.unregister("source")
         _refuse(
@@ -91,9 +81,7 @@ def settle(
         SettingError: a date is missing, or given where it has no meaning.
         DataError: the data leave a split empty.
     """
-    calendar: list[date] = [
-        day for (day,) in con.execute("SELECT DISTINCT date FROM bars ORDER BY date").fetchall()
-    ]
+    calendar: list[date] = [day for (day,) in con.execute("SELECT DISTINCT date FROM bars ORDER BY date").fetchall()]
     first, last = calendar[0], calendar[-1]
     span = f"the data run from {first} to {last}, {len(calendar)} dates"
     if holdout:
@@ -101,9 +89,7 @@ def settle(
             raise SettingError(f"a market with a hold-out needs the last day of train and of valid: {span}")
         valid = [day for day in calendar if train_end < day <= valid_end]
         if not (first <= train_end < valid_end < last and valid):
-            raise DataError(
-                f"train to {train_end} and valid to {valid_end} leave a split without a date: {span}"
-            )
+            raise DataError(f"train to {train_end} and valid to {valid_end} leave a split without a date: {span}")
         return train_end, valid_end
     if valid_end is not None:
         raise SettingError(f"without a hold-out valid ends with the data; give no last day of valid: {span}")
@@ -150,9 +136,7 @@ def write(con: duckdb.DuckDBPyConnection, version: Path, settings: Settings) -> 
         """,
         cut,
     )
-    con.execute(
-        "CREATE TABLE part.sectors AS FROM sectors SEMI JOIN part.bars USING (symbol) ORDER BY symbol"
-    )
+    con.execute("CREATE TABLE part.sectors AS FROM sectors SEMI JOIN part.bars USING (symbol) ORDER BY symbol")
     con.execute(
         """
         CREATE TABLE part.meta AS
@@ -183,7 +167,7 @@ def write(con: duckdb.DuckDBPyConnection, version: Path, settings: Settings) -> 
 
 
 def _stage_bars(con: duckdb.DuckDBPyConnection, bars: ArrowStream) -> tuple[str, ...]:
-    con.register("source", _Opaque(bars))
+    con.register("source", PlainStream(bars))
     source = con.table("source")
     kinds = dict(zip(source.columns, map(str, source.types), strict=True))
     extras = [
@@ -248,7 +232,7 @@ def _stage_membership(con: duckdb.DuckDBPyConnection, membership: ArrowStream | 
     con.execute('CREATE TABLE membership (universe VARCHAR, symbol VARCHAR, start DATE, "end" DATE)')
     if membership is None:
         return (ALL,)
-    con.register("source", _Opaque(membership))
+    con.register("source", PlainStream(membership))
     source = con.table("source")
     kinds = dict(zip(source.columns, map(str, source.types), strict=True))
     universe = """coalesce("index", 'members')""" if "index" in kinds else "'members'"
@@ -261,14 +245,10 @@ def _stage_membership(con: duckdb.DuckDBPyConnection, membership: ArrowStream | 
         "{count} rows of the membership have no symbol",
         "SELECT symbol FROM membership WHERE symbol IS NULL",
     )
-    universes = con.execute(
-        "SELECT universe FROM membership GROUP BY universe ORDER BY min(rowid)"
-    ).fetchall()
+    universes = con.execute("SELECT universe FROM membership GROUP BY universe ORDER BY min(rowid)").fetchall()
     names = tuple(name for (name,) in universes)
     if ALL in names:
-        raise DataError(
-            f"the membership has an index named {ALL!r}, which is the name of the whole market; rename it"
-        )
+        raise DataError(f"the membership has an index named {ALL!r}, which is the name of the whole market; rename it")
     if not con.execute("FROM membership SEMI JOIN bars USING (symbol) LIMIT 1").fetchall():
         raise DataError("no symbol of the membership has a bar; expected symbols spelled as in the bars")
     return (*names, ALL)

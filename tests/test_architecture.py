@@ -54,7 +54,12 @@ def test_imports_point_rightward_and_libraries_stay_in_their_room(room, path):
 
 
 def test_only_declared_libraries_are_imported():
-    known = {"pydantic", "pydantic_core", "pydantic_settings", "platformdirs", "uuid_utils"} | set(LIBRARIES) | set(ROOMS) | {"prompts"}
+    known = (
+        {"pydantic", "pydantic_core", "pydantic_settings", "platformdirs", "uuid_utils"}
+        | set(LIBRARIES)
+        | set(ROOMS)
+        | {"prompts"}
+    )
     for _, path in MODULES:
         foreign = set(imported(path)) - known - set(sys.stdlib_module_names)
         assert not foreign, f"{path} imports {foreign}"

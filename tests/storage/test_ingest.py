@@ -113,9 +113,7 @@ def test_dates_of_other_parquet_types(tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("TRUE", "False"), ("1.0", ""), ("true", "0.0")])
 def test_suspended_in_other_words(tmp_path, yes, no):
-    bars = make_bars().with_columns(
-        suspended=pl.when(pl.col("symbol") == "A").then(pl.lit(yes)).otherwise(pl.lit(no))
-    )
+    bars = make_bars().with_columns(suspended=pl.when(pl.col("symbol") == "A").then(pl.lit(yes)).otherwise(pl.lit(no)))
     read = load(tmp_path, bars).bars("all")
     assert read.filter("suspended")["symbol"].unique().to_list() == ["A"]
 
@@ -145,9 +143,7 @@ def test_a_symbol_that_looks_like_a_number_keeps_its_zeros(tmp_path):
     assert load(tmp_path, bars).bars("all")["symbol"].unique().sort().to_list() == ["000001", "1e5"]
 
 
-@pytest.mark.parametrize(
-    "name", ["it's.csv", "a[1].csv", "b*.parquet", "q?.csv", 'x";--.parquet', "ü {0} %s.csv"]
-)
+@pytest.mark.parametrize("name", ["it's.csv", "a[1].csv", "b*.parquet", "q?.csv", 'x";--.parquet', "ü {0} %s.csv"])
 def test_a_file_name_is_only_a_name(tmp_path, name):
     write(tmp_path / "in" / "bb.parquet", make_bars(3))
     write(tmp_path / "in" / "a1.csv", make_bars(3))
@@ -168,9 +164,7 @@ def test_membership_and_sectors_are_read_from_either_format(tmp_path):
             "Start": [None, date(2020, 1, 3), date(2020, 1, 1)],
         }
     ).with_columns(End=pl.Series([date(2020, 1, 3), None, None], dtype=pl.Date))
-    sectors = pl.DataFrame(
-        {"symbol": ["A", "B"], "industry": ["wrong", "wrong"], "industry_l1": ["Food", None]}
-    )
+    sectors = pl.DataFrame({"symbol": ["A", "B"], "industry": ["wrong", "wrong"], "industry_l1": ["Food", None]})
     found = []
     for suffix in ("csv", "parquet"):
         options = {
@@ -198,16 +192,12 @@ BAD_BARS = {
         f"{HEADER}\n2020-01-01,A,1,1,1,1,1\n2020-01-02,A,1\n"
     ),
     "no.csv: no column 'volume'; found date, symbol, open, high, low, close": make_bars().drop("volume"),
-    "no.parquet: no column 'symbol', 'low'; found date, open, high, close, volume": make_bars().drop(
-        "symbol", "low"
-    ),
+    "no.parquet: no column 'symbol', 'low'; found date, open, high, close, volume": make_bars().drop("symbol", "low"),
     "twice.csv: more than one column is named 'close'": HEADER + ",Close\n2020-01-01,A,1,1,1,1,1,1\n",
     "dup.csv?: 1 pairs of date and symbol occur more than once, the first is 2020-01-01 A": text(
         make_bars(), date={3: "2020-01-01"}
     ),
-    "d.csv: row 3: date is '2020-02-30', expected a date like 2020-12-31$": text(
-        make_bars(), date={3: "2020-02-30"}
-    ),
+    "d.csv: row 3: date is '2020-02-30', expected a date like 2020-12-31$": text(make_bars(), date={3: "2020-02-30"}),
     "d2.csv: row 4: date is 'soon', expected a date like 2020-12-31 .and 1 more.": text(
         make_bars(), date={4: "soon", 7: "later"}
     ),
@@ -283,9 +273,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_a_hold_out_needs_both_dates(tmp_path):
     with pytest.raises(SettingError, match="the data run from 2020-01-01 to 2020-01-10, 10 dates"):
         load(tmp_path, make_bars(), holdout=True)
-    snapshot = load(
-        tmp_path, make_bars(), holdout=True, train_end=date(2020, 1, 4), valid_end=date(2020, 1, 7)
-    )
+    snapshot = load(tmp_path, make_bars(), holdout=True, train_end=date(2020, 1, 4), valid_end=date(2020, 1, 7))
     assert snapshot.rows == 14
 
 

@@ -47,8 +47,7 @@ def publish_demo(root, bars=None, **options):
 
 def listing(folder):
     return sorted(
-        (str(path.relative_to(folder)), path.stat().st_mtime_ns if path.is_file() else 0)
-        for path in folder.rglob("*")
+        (str(path.relative_to(folder)), path.stat().st_mtime_ns if path.is_file() else 0) for path in folder.rglob("*")
     )
 
 
@@ -131,12 +130,8 @@ def test_rows_and_columns_in_any_order_are_the_same_version(tmp_path):
     bars = make_bars(vwap=pl.col("close") + 0.01, amount=pl.lit(5.0))
     first = publish_demo(tmp_path / "one", bars, membership=membership, sectors=sectors)
     for seed in range(3):
-        shuffled = bars.sample(fraction=1, shuffle=True, seed=seed).select(
-            sorted(bars.columns, reverse=seed % 2 == 0)
-        )
-        again = publish_demo(
-            tmp_path / f"{seed}", shuffled, membership=membership.reverse(), sectors=sectors.reverse()
-        )
+        shuffled = bars.sample(fraction=1, shuffle=True, seed=seed).select(sorted(bars.columns, reverse=seed % 2 == 0))
+        again = publish_demo(tmp_path / f"{seed}", shuffled, membership=membership.reverse(), sectors=sectors.reverse())
         assert again.id == first.id
         assert again.bars("members").equals(first.bars("members"))
 
@@ -275,9 +270,7 @@ def test_values_that_are_not_finite_are_null_and_empty_columns_are_no_fields(tmp
 
 def test_a_suspended_day_without_a_price_has_null_prices(tmp_path):
     halted = (pl.col("symbol") == "A") & (pl.col("date") == day(3))
-    bars = make_bars(
-        suspended=pl.when(halted).then(statement=True), close=pl.when(halted).then(0.0).otherwise("close")
-    )
+    bars = make_bars(suspended=pl.when(halted).then(statement=True), close=pl.when(halted).then(0.0).otherwise("close"))
     read = publish_demo(tmp_path, bars).bars("all")
     assert read.filter("suspended").select("symbol", "date", "close").rows() == [("A", day(3), None)]
     assert read["close"].null_count() == 1
@@ -387,9 +380,7 @@ def test_a_failure_on_disk_leaves_nothing_behind(tmp_path, monkeypatch, step):
     assert open_market(tmp_path, "demo") == old
 
 
-@pytest.mark.parametrize(
-    "name", ["", "Us", "1us", "us/x", "..", "../us", "us\n", "u" * 41, "ü", "u s", ".import"]
-)
+@pytest.mark.parametrize("name", ["", "Us", "1us", "us/x", "..", "../us", "us\n", "u" * 41, "ü", "u s", ".import"])
 def test_a_name_that_could_be_a_path_is_refused(tmp_path, name):
     for act in (
         lambda: open_market(tmp_path, name),
@@ -480,9 +471,7 @@ def test_two_imports_at_once_both_succeed(tmp_path):
         """
     )
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path), price], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), price], stdout=subprocess.PIPE, text=True)
         for price in ("1", "2", "3")
     ]
     ids = {process.communicate()[0].strip() for process in processes}
