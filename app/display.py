@@ -11,14 +11,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
-from storage.markets import Snapshot
-from storage.runs import Run, RunEvent
 
 from app.settings import Settings
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.hypothesis import Factor
 from factors.operators import Operator
+from factors.significance import expected_best_t
 from factors.verdict import Check
+from storage.markets import Snapshot
+from storage.runs import Run, RunEvent
 
 
 class RunProgress:
@@ -85,6 +86,13 @@ def leaderboard(console: Console, run: Run, accepted: list[Factor]) -> None:
         console.print(f"[red]{escape(run.error)}[/]")
     if accepted:
         factors(console, sorted(accepted, key=lambda factor: factor.splits["valid"].rank_icir or 0.0, reverse=True))
+        luck = expected_best_t(run.evaluations)
+        console.print(
+            f"{run.evaluations} candidates were tried: luck alone would show a best train t of about {luck:.1f}. "
+            "Until a factor is promoted on the sealed hold-out it is a lead, not a finding.",
+            style="dim",
+            highlight=False,
+        )
     else:
         console.print("No factor held up on train and valid. More rounds, or another direction, may find one.")
 

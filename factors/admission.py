@@ -18,15 +18,17 @@ class Thresholds:
     """What a measured candidate is held to, each with its reason.
 
     Attributes:
-        t_stat: least Newey-West t of the train rank IC; 3 rather than 2 as many are tried (Harvey, Liu and Zhu 2016).
-        persistence: least share of the train rank IC that the valid split keeps.
+        t_stat: least Newey-West t of the train rank IC: 5 %, one-sided, as the hypothesis states the sign. It takes
+            no account of how many candidates were tried, so what passes is a lead; ``significance.expected_best_t``
+            says what luck alone would show.
+        persistence: least share of the train rank IC that the valid split keeps; 0 asks that the sign be stable.
         coverage: least share of tradable cells with a value, in either split.
         turnover: most of the book traded a day; above it costs eat any daily IC seen in practice.
         redundancy: most absolute mean daily rank correlation with an accepted factor on train.
     """
 
-    t_stat: float = 3.0
-    persistence: float = 0.25
+    t_stat: float = 1.65
+    persistence: float = 0.0
     coverage: float = 0.6
     turnover: float = 0.7
     redundancy: float = 0.7

@@ -11,6 +11,8 @@ from graphs.researcher import Brief
 
 _DIRECTION_WEIGHT = 2.0
 _UNTRIED = 0.5
+_SLOW = 0.25  # what an untried theme loses whose horizon is beyond a week: labels are one-day returns
+_WEEK = 5
 _PER_VISIT = 0.25
 _GOOD_REWARD = 0.1
 _STEM = 5
@@ -19,8 +21,8 @@ _STEM = 5
 def choose(brief: Brief, draw: Random) -> Theme:
     """The theme of this round.
 
-    The direction's words weigh most; then an untried theme stands against the best reward of a tried one, which loses a
-    little with each visit; a draw breaks what is left.
+    The direction's words weigh most, less with every round that found no support; then an untried theme stands against
+    the best reward of a tried one, which loses a little with each visit; a draw breaks what is left.
 
     Raises:
         ResearcherError: no theme can be written with the market's columns.
@@ -33,12 +35,18 @@ def choose(brief: Brief, draw: Random) -> Theme:
     if not open_themes:
         raise ResearcherError(f"expected a market with price columns, found only {', '.join(brief.fields)}")
     merits = _merits(brief)
+    failures = sum(not feedback.supported for feedback in brief.feedback)
+    guidance = _DIRECTION_WEIGHT / 2**failures
     return max(
         open_themes,
         key=lambda theme: (
-            _DIRECTION_WEIGHT * affinity(brief.direction, theme) + merits.get(theme.key, _UNTRIED) + draw.random() / 2
+            guidance * affinity(brief.direction, theme) + merits.get(theme.key, _prior(theme)) + draw.random() / 2
         ),
     )
+
+
+def _prior(theme: Theme) -> float:
+    return _UNTRIED if theme.horizon_days <= _WEEK else _UNTRIED - _SLOW
 
 
 def nearest(text: str) -> Theme:

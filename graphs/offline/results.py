@@ -2,7 +2,7 @@
 
 from graphs.researcher import Trial
 
-_WRONG_WAY = -0.005
+_WRONG_WAY = -0.003
 
 
 def wrong_way(trial: Trial) -> bool:

@@ -25,6 +25,9 @@ from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 SUPPORT = 0.1
 """Reward, a daily rank ICIR, above which a hypothesis counts as supported without an accepted candidate."""
 
+PROMISE = 0.02
+"""Reward above which a hypothesis is refined rather than left, and a candidate is bred from."""
+
 _PATIENCE = 3
 _PARENTS = 5
 _TRIES_EACH = 15
@@ -102,7 +105,7 @@ class OfflineResearcher:
         best = max((trial.reward for trial in trials), default=float("-inf"))
         turnable = [trial for trial in measured if wrong_way(trial)]
         rounds = sum(earlier.statement == hypothesis.statement for earlier in brief.hypotheses)
-        promising = accepted > 0 or best > 0 or bool(turnable)
+        promising = accepted > 0 or best > PROMISE or bool(turnable)
         return Feedback(
             supported=accepted > 0 or best > SUPPORT,
             lesson=_lesson(trials, measured, turnable, accepted),
@@ -132,7 +135,7 @@ def _breed(batch: Batch, brief: Brief, hypothesis: Hypothesis, draw: Random, cou
         if len(batch.drafts) < count and wrong_way(trial):
             note = "Sign turned, for an earlier candidate ranked the wrong way on train and valid."
             batch.offer(flipped(expr), (trial.candidate.id,), note)
-    best = [pair for pair in reversed(pool) if pair[0].reward > 0][:_PARENTS]
+    best = [pair for pair in reversed(pool) if pair[0].reward > PROMISE][:_PARENTS]
     for trial, expr in best:
         restless = any(check.name == "turnover" and not check.passed for check in trial.admission)
         if len(batch.drafts) < count and restless:
