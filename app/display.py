@@ -21,6 +21,8 @@ from factors.verdict import Check
 from storage.markets import Snapshot
 from storage.runs import Run, RunEvent
 
+SHOWN = 10
+
 
 class RunProgress:
     """A live view of a run: rounds done, evaluations, accepted factors, and the event last seen."""
@@ -85,7 +87,10 @@ def leaderboard(console: Console, run: Run, accepted: list[Factor]) -> None:
     if run.error:
         console.print(f"[red]{escape(run.error)}[/]")
     if accepted:
-        factors(console, sorted(accepted, key=lambda factor: factor.splits["valid"].rank_icir or 0.0, reverse=True))
+        ranked = sorted(accepted, key=lambda factor: factor.splits["valid"].rank_icir or 0.0, reverse=True)
+        factors(console, ranked[:SHOWN])
+        if len(ranked) > SHOWN:
+            console.print(f"and {len(ranked) - SHOWN} more: alphaagent factors list")
         luck = expected_best_t(run.evaluations)
         console.print(
             f"{run.evaluations} candidates were tried: luck alone would show a best train t of about {luck:.1f}. "

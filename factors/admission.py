@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from factors.evaluation import SplitMetrics
 from factors.kernels import daily
@@ -11,6 +12,8 @@ from factors.kernels.elementwise import Values
 from factors.labels import within
 from factors.panel import Panel
 from factors.verdict import Check
+
+Ranks = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +24,14 @@ class Thresholds:
         t_stat: least Newey-West t of the train rank IC: 5 %, one-sided, as the hypothesis states the sign. It takes
             no account of how many candidates were tried, so what passes is a lead; ``significance.expected_best_t``
             says what luck alone would show.
-        persistence: least share of the train rank IC that the valid split keeps; 0 asks that the sign be stable.
+        persistence: least share of the train rank IC that the valid split keeps.
         coverage: least share of tradable cells with a value, in either split.
         turnover: most of the book traded a day; above it costs eat any daily IC seen in practice.
         redundancy: most absolute mean daily rank correlation with an accepted factor on train.
     """
 
     t_stat: float = 1.65
-    persistence: float = 0.0
+    persistence: float = 0.25
     coverage: float = 0.6
     turnover: float = 0.7
     redundancy: float = 0.7
@@ -69,25 +72,23 @@ def admission_checks(splits: Mapping[str, SplitMetrics], thresholds: Thresholds)
     )
 
 
-def redundancy_check(
-    values: Values, accepted: Iterable[tuple[str, Values]], panel: Panel, thresholds: Thresholds
-) -> Check:
-    """Largest absolute mean daily rank correlation on train with accepted factors, each its formula and values."""
-    largest, nearest = 0.0, ""
+def train_ranks(values: Values, panel: Panel) -> Ranks:
+    """Daily ranks of a factor among tradable members over the train split, float32 ``[tiles, days, 64]``."""
     start, stop = within(panel, "train")
+    ranks = np.empty((values.shape[0], stop - start, values.shape[2]), np.float32)
+    daily.ranks(np.ascontiguousarray(values[:, start:stop]), panel.eligible[:, start:stop], ranks)
+    return ranks
+
+
+def redundancy_check(ranks: Ranks, accepted: Iterable[tuple[str, Ranks]], thresholds: Thresholds) -> Check:
+    """Largest absolute mean daily rank correlation with accepted factors, each its formula and train ranks."""
+    largest, nearest = 0.0, ""
     for formula, other in accepted:
-        correlation = _rank_correlation(values[:, start:stop], other[:, start:stop], panel.eligible[:, start:stop])
+        correlation = abs(daily.mean_correlation(ranks, other))
         if correlation > largest:
             largest, nearest = correlation, formula
     hint = f"moves with the accepted factor {nearest}; look for a different effect"
     return _at_most("redundancy", largest, thresholds.redundancy, hint)
-
-
-def _rank_correlation(values: Values, other: Values, eligible: np.ndarray) -> float:
-    pearson, spearman = np.empty(values.shape[1]), np.empty(values.shape[1])
-    daily.correlations(np.where(eligible, values, np.nan), np.ascontiguousarray(other), pearson, spearman)
-    known = spearman[np.isfinite(spearman)]
-    return float(abs(known.mean())) if len(known) else 0.0
 
 
 def _at_least(name: str, value: float, limit: float, hint: str) -> Check:

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
-from factors.admission import Thresholds, redundancy_check
+from factors.admission import Thresholds, redundancy_check, train_ranks
 from factors.evaluator import evaluate
 from factors.expression import SECTOR, Expr, Field, Number, call
 from factors.labels import forward_return
@@ -30,7 +30,8 @@ def main() -> None:
             sys.stderr.write(f"\rcompiling kernels, once: {number}/{len(OPERATORS)} {op.name:20}")
         values = evaluate(_example(op), panel)
     split_metrics(values, forward_return(panel), panel)
-    redundancy_check(values, [("", values)], panel, Thresholds())
+    ranks = train_ranks(values, panel)
+    redundancy_check(ranks, [("", ranks)], Thresholds())
     sys.stderr.write(f"\rkernels ready in {time.monotonic() - started:.0f} s{' ' * 30}\n")
 
 

@@ -4,10 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storage.records import Records
-from storage.runs import Run
-
-from factors.admission import Thresholds
+from factors.admission import Ranks, Thresholds, train_ranks
 from factors.evaluator import evaluate
 from factors.hypothesis import Factor, Hypothesis
 from factors.kernels.elementwise import Values
@@ -16,6 +13,10 @@ from factors.parse import parse
 from factors.regularization import Limits, Zoo
 from graphs.researcher import Brief, Researcher, Trial
 from graphs.state import State, evaluated
+from storage.records import Records
+from storage.runs import Run
+
+RANKS_KEPT = 128  # a few megabytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Workbench:
     deadline: float
     limits: Limits = field(default_factory=Limits)
     thresholds: Thresholds = field(default_factory=Thresholds)
+    _ranks: dict[str, Ranks] = field(default_factory=dict)
 
     def brief(self, state: State) -> Brief:
         """What the researcher may know now."""
@@ -83,6 +85,14 @@ class Workbench:
     def values(self, formula: str) -> Values:
         """Values of a canonical formula on the panel."""
         return evaluate(parse(formula, tuple(self.panel.fields)), self.panel)
+
+    def train_ranks(self, formula: str) -> Ranks:
+        """Daily ranks of a canonical formula on train; the last used are kept, as each new factor meets them all."""
+        if formula not in self._ranks:
+            while len(self._ranks) >= RANKS_KEPT:
+                del self._ranks[next(iter(self._ranks))]
+            self._ranks[formula] = train_ranks(self.values(formula), self.panel)
+        return self._ranks[formula]
 
     def exhausted(self, state: State) -> str:
         """Which limit of the budget is reached, empty while there is room for another evaluation."""

@@ -63,26 +63,73 @@ def correlations(x, label, ic, rank_ic):
 
 
 @kernel
+def ranks(x, eligible, out):
+    """Fill ``[B, T, L]`` (float32) each day's ranks of the eligible known cells from 1, ties averaged; others null."""
+    blocks, rows, lanes = x.shape
+    values, cells = np.empty(blocks * lanes), np.empty(blocks * lanes, np.int64)
+    ranked = np.empty(blocks * lanes)
+    out[:] = np.nan
+    for t in range(rows):
+        n = _gather(x, eligible, t, values, cells)
+        _average_ranks(values[:n], TIE, ranked[:n])
+        for k in range(n):
+            out[cells[k] // lanes, t, cells[k] % lanes] = ranked[k]
+
+
+@kernel
+def mean_correlation(a, b):
+    """Mean over days of the Pearson correlation over the cells where both are known; 0 where no day has one."""
+    blocks, rows, lanes = a.shape
+    total, days = 0.0, 0
+    for t in range(rows):
+        n, sa, sb, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for tile in range(blocks):
+            for j in range(lanes):
+                v, w = np.float64(a[tile, t, j]), np.float64(b[tile, t, j])
+                both = v == v and w == w
+                v, w = (v if both else 0.0), (w if both else 0.0)
+                n += 1.0 if both else 0.0
+                sa += v
+                sb += w
+                aa += v * v
+                bb += w * w
+                ab += v * w
+        spread = (aa * n - sa * sa) * (bb * n - sb * sb)
+        if n > 1.0 and spread > 0.0:
+            total += (ab * n - sa * sb) / np.sqrt(spread)
+            days += 1
+    return total / days if days else 0.0
+
+
+@kernel
+def _gather(x, eligible, t, values, cells):
+    """Collect the day's eligible known cells; return their number."""
+    blocks, _, lanes = x.shape
+    n = 0
+    for tile in range(blocks):
+        for j in range(lanes):
+            if eligible[tile, t, j] and x[tile, t, j] == x[tile, t, j]:
+                values[n], cells[n] = x[tile, t, j], tile * lanes + j
+                n += 1
+    return n
+
+
+@kernel
 def turnover(x, eligible, out):
     """Fill ``[T]`` half the absolute change of the centred-rank weights in a day; null unless both days have a book."""
     blocks, rows, lanes = x.shape
     values, cells = np.empty(blocks * lanes), np.empty(blocks * lanes, np.int64)
-    ranks = np.empty(blocks * lanes)
+    ranked = np.empty(blocks * lanes)
     held, wanted = np.zeros(blocks * lanes), np.zeros(blocks * lanes)
     open_book = False
     for t in range(rows):
-        n = 0
-        for tile in range(blocks):
-            for j in range(lanes):
-                if eligible[tile, t, j] and x[tile, t, j] == x[tile, t, j]:
-                    values[n], cells[n] = x[tile, t, j], tile * lanes + j
-                    n += 1
+        n = _gather(x, eligible, t, values, cells)
         out[t] = np.nan
-        _average_ranks(values[:n], TIE, ranks[:n])
+        _average_ranks(values[:n], TIE, ranked[:n])
         wanted[:] = 0.0
         gross = 0.0
         for k in range(n):
-            wanted[cells[k]] = ranks[k] - (n + 1) * 0.5
+            wanted[cells[k]] = ranked[k] - (n + 1) * 0.5
             gross += abs(wanted[cells[k]])
         if gross == 0.0:
             open_book = False

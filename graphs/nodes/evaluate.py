@@ -65,9 +65,8 @@ def _admitted(trial: Trial, peers: list[str], bench: Workbench) -> Trial:
     """The trial with its redundancy checked as well, where all else passed: it is the costly check."""
     if not trial.accepted:
         return trial
-    values = bench.values(trial.candidate.formula)
-    others = ((formula, bench.values(formula)) for formula in peers)
-    check = redundancy_check(values, others, bench.panel, bench.thresholds)
+    others = ((formula, bench.train_ranks(formula)) for formula in peers)
+    check = redundancy_check(bench.train_ranks(trial.candidate.formula), others, bench.thresholds)
     return trial.model_copy(update={"admission": (*trial.admission, check)})
 
 
