@@ -87,13 +87,13 @@ def mean_correlation(a, b):
             for j in range(lanes):
                 v, w = np.float64(a[tile, t, j]), np.float64(b[tile, t, j])
                 both = v == v and w == w
-                v, w = (v if both else 0.0), (w if both else 0.0)
+                p, q = (v if both else 0.0), (w if both else 0.0)
                 n += 1.0 if both else 0.0
-                sa += v
-                sb += w
-                aa += v * v
-                bb += w * w
-                ab += v * w
+                sa += p
+                sb += q
+                aa += p * p
+                bb += q * q
+                ab += p * q
         spread = (aa * n - sa * sa) * (bb * n - sb * sb)
         if n > 1.0 and spread > 0.0:
             total += (ab * n - sa * sb) / np.sqrt(spread)
