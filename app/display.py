@@ -165,16 +165,18 @@ def operators(console: Console, known: Iterable[Operator]) -> None:
 def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
     """A table of markets."""
     table = Table()
-    for column in ("market", "snapshot", "instruments", "rows", "train", "valid", "hold-out", "universes"):
+    for column in ("market", "snapshot", "instruments", "bars", "from", "train to", "valid to", "hold-out"):
         table.add_column(column)
+    table.add_column("universes", overflow="fold")
     for snapshot in found:
         table.add_row(
             f"{snapshot.market}{' (synthetic)' if snapshot.synthetic else ''}",
-            snapshot.id,
+            snapshot.id[:8],
             f"{snapshot.instruments:,}",
             f"{snapshot.rows:,}",
-            f"{snapshot.first_date} … {snapshot.train_end}",
-            f"… {snapshot.valid_end}",
+            str(snapshot.first_date),
+            str(snapshot.train_end),
+            str(snapshot.valid_end),
             "sealed" if snapshot.has_holdout else "none",
             ", ".join(snapshot.universes),
         )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from graphs.machine import graph
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("app", "graphs", "storage", "factors")  # each may import only itself and the rooms behind it
 LIBRARIES = {
@@ -85,3 +87,8 @@ def test_the_lock_is_pinned_hashed_and_names_no_host():
     assert requirements
     assert all("==" in line and line.endswith("\\") for line in requirements)
     assert text.count("--hash=sha256:") > len(requirements)
+
+
+def test_the_readme_shows_the_state_machine_as_it_is():
+    picture = graph.get_graph().draw_mermaid().strip()
+    assert f"```mermaid\n{picture}\n```" in (ROOT / "README.md").read_text()
