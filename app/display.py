@@ -163,24 +163,16 @@ def operators(console: Console, known: Iterable[Operator]) -> None:
 
 
 def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
-    """A table of markets."""
-    table = Table()
-    for column in ("market", "snapshot", "instruments", "bars", "from", "train to", "valid to", "hold-out"):
-        table.add_column(column)
-    table.add_column("universes", overflow="fold")
+    """Markets, three lines each."""
     for snapshot in found:
-        table.add_row(
-            f"{snapshot.market}{' (synthetic)' if snapshot.synthetic else ''}",
-            snapshot.id[:8],
-            f"{snapshot.instruments:,}",
-            f"{snapshot.rows:,}",
-            str(snapshot.first_date),
-            str(snapshot.train_end),
-            str(snapshot.valid_end),
-            "sealed" if snapshot.has_holdout else "none",
-            ", ".join(snapshot.universes),
+        console.print(
+            f"[bold]{snapshot.market}[/]{' (synthetic)' if snapshot.synthetic else ''}, snapshot {snapshot.id}\n"
+            f"  {snapshot.instruments:,} instruments, {snapshot.rows:,} bars, "
+            f"universes {', '.join(map(escape, snapshot.universes))}\n"
+            f"  train {snapshot.first_date} to {snapshot.train_end}, valid to {snapshot.valid_end}, "
+            f"hold-out {'sealed' if snapshot.has_holdout else 'none'}",
+            highlight=False,
         )
-    console.print(table)
 
 
 def snapshot_facts(snapshot: Snapshot) -> dict[str, Any]:
