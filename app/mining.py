@@ -4,11 +4,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
-from storage.runs import Run, RunEvent, RunRequest
 
 from app.display import RunProgress
 from app.runner import Runner
 from factors.hypothesis import Factor
+from storage.runs import Run, RunEvent, RunRequest
 
 POLL_SECONDS = 0.1
 

@@ -8,9 +8,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
-from storage.runs import RunStateError
 
 from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+from storage.runs import RunStateError
 
 STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -9,8 +9,6 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict
-from storage.records import Records
-from storage.runs import TERMINAL, Run, RunRequest
 
 from app import problems
 from app.runner import Runner
@@ -18,6 +16,8 @@ from app.settings import Settings
 from factors.errors import SettingError
 from factors.hypothesis import Factor
 from factors.operators import OPERATORS
+from storage.records import Records
+from storage.runs import TERMINAL, Run, RunRequest
 
 CONCURRENT_RUNS = 1  # a run keeps the cores busy by itself; the others wait in the queue
 POLL_SECONDS = 0.2

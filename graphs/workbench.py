@@ -4,9 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storage.records import Records
-from storage.runs import Run
-
 from factors.admission import Thresholds
 from factors.evaluator import evaluate
 from factors.hypothesis import Factor, Hypothesis
@@ -16,6 +13,8 @@ from factors.parse import parse
 from factors.regularization import Limits, Zoo
 from graphs.researcher import Brief, Researcher, Trial
 from graphs.state import State, evaluated
+from storage.records import Records
+from storage.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
