@@ -29,12 +29,14 @@ def mine_and_follow(runner: Runner, request: RunRequest, *, quiet: bool) -> tupl
     with ThreadPoolExecutor(1) as worker, RunProgress(Console(stderr=True, quiet=quiet), run) as progress:
         working = worker.submit(runner.execute, run.id)
         finished = False
-        while not finished:
+        while True:
             try:
-                finished = working.done()
                 fresh = runner.records.events(run.id, after=len(events))
                 events.extend(fresh)
                 progress.show(fresh)
+                if finished and not fresh:
+                    break
+                finished = working.done()
                 if not finished and not fresh:
                     time.sleep(POLL_SECONDS)
             except KeyboardInterrupt:
