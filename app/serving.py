@@ -33,10 +33,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run_service(settings: Settings, listener: socket.socket) -> None:
     """Serve on a listening socket until interrupted."""
-    Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
-    host, port = listener.getsockname()[:2]
-    typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
-    _Server(create_service(settings)).run(sockets=[listener])
+    with listener:
+        Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
+        host, port = listener.getsockname()[:2]
+        typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
+        _Server(create_service(settings)).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
