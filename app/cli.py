@@ -13,7 +13,7 @@ from rich.console import Console
 
 from app import display
 from app.mining import mine_and_follow
-from app.runner import Runner, load_panel
+from app.runner import Runner, check_request, load_panel, readable
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.demo_market import demo_market
@@ -31,6 +31,8 @@ from storage.records import Records
 from storage.runs import Budget, RunRequest
 
 DEMO = "demo"
+# A formula may begin with a minus sign, which is not the beginning of an option.
+FORMULA_FIRST = {"ignore_unknown_options": True}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mine alpha factors whose numbers can be trusted.")
 data = typer.Typer(no_args_is_help=True, help="Markets: import, list, build the synthetic demo.")
@@ -48,7 +50,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
-    except AlphaAgentError as error:
+    except (AlphaAgentError, OSError) as error:
         _fail(str(error))
     except ValidationError as error:
         fault = error.errors()[0]
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
     raise SystemExit(2)
 
 
@@ -78,6 +80,7 @@ def mine(
     budget = Budget(rounds=rounds, candidates=candidates, attempts=attempts, evaluations=evaluations, seconds=seconds)
     request = RunRequest(direction=direction, market=market, universe=universe, seed=seed, model=model, budget=budget)
     settings = Settings()
+    check_request(settings, request)  # before there are records, so that a refused request leaves no trace
     with Records.open(settings.database_url) as records:
         run, accepted = mine_and_follow(Runner(settings, records), request, quiet=as_json)
     if as_json:
@@ -99,7 +102,7 @@ def mine(
         _fail(run.error or "the run failed")
 
 
-@app.command("eval")
+@app.command("eval", context_settings=FORMULA_FIRST)
 def evaluate_formula(
     formula: str,
     market: Market,
@@ -129,7 +132,7 @@ def evaluate_formula(
         display.evaluation(Console(), evaluation)
 
 
-@app.command()
+@app.command(context_settings=FORMULA_FIRST)
 def check(
     formula: str,
     market: Annotated[str | None, typer.Option(help="Check against this market's fields and library.")] = None,
@@ -141,7 +144,8 @@ def check(
     if market is not None:
         columns = (*open_market(settings.home, market).fields, "return")
         with Records.open(settings.database_url) as records:
-            zoo = Zoo((factor.name, parse(factor.formula, columns)) for factor in records.library(market))
+            known = (factor for factor in records.library(market) if readable(factor, columns))
+            zoo = Zoo((factor.name, parse(factor.formula, columns)) for factor in known)
     expr = parse(formula, columns)
     checks = structural_checks(expr, zoo, limits)
     accepted = all(item.passed for item in checks)

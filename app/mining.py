@@ -4,11 +4,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
-from storage.runs import Run, RunEvent, RunRequest
 
 from app.display import RunProgress
 from app.runner import Runner
 from factors.hypothesis import Factor
+from storage.runs import Run, RunEvent, RunRequest
 
 POLL_SECONDS = 0.1
 
@@ -29,12 +29,14 @@ def mine_and_follow(runner: Runner, request: RunRequest, *, quiet: bool) -> tupl
     with ThreadPoolExecutor(1) as worker, RunProgress(Console(stderr=True, quiet=quiet), run) as progress:
         working = worker.submit(runner.execute, run.id)
         finished = False
-        while not finished:
+        while True:
             try:
-                finished = working.done()
                 fresh = runner.records.events(run.id, after=len(events))
                 events.extend(fresh)
                 progress.show(fresh)
+                if finished and not fresh:
+                    break
+                finished = working.done()
                 if not finished and not fresh:
                     time.sleep(POLL_SECONDS)
             except KeyboardInterrupt:

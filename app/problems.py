@@ -8,9 +8,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
-from storage.runs import RunStateError
 
 from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+from storage.runs import RunStateError
 
 STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -56,7 +56,9 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 def _http(_: Request, error: Exception) -> JSONResponse:
     status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
-    return _answer(status, str(getattr(error, "detail", status.description)))
+    answer = _answer(status, str(getattr(error, "detail", status.description)))
+    answer.headers.update(getattr(error, "headers", None) or {})
+    return answer
 
 
 def _internal(_: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,9 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Collection
 from functools import lru_cache
+from queue import SimpleQueue
 
 from app.settings import Settings
 from factors.errors import AlphaAgentError, FormulaError, SettingError
@@ -37,31 +39,24 @@ class Runner:
         self.settings = settings
         self.records = records
         self.executor = f"{socket.gethostname()}:{os.getpid()}"
-        self._cancelled: dict[str, threading.Event] = {}
+        self._stopping = threading.Event()
 
     def submit(self, request: RunRequest) -> Run:
-        """Check a request and record it as a queued run.
-
-        Raises:
-            NotFoundError: no such market or universe.
-            SettingError: a model that cannot be used here.
-        """
-        snapshot = open_market(self.settings.home, request.market)
-        universe = snapshot.universe(request.universe)
-        model = request.model or (self.settings.model if self.settings.openai_api_key else OFFLINE)
-        self._researcher(model)
+        """Check a request and record it as a queued run; raises what :func:`check_request` does."""
+        snapshot, universe, model = check_request(self.settings, request)
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
-        run = self.records.create_run(request, universe=universe, snapshot=snapshot.id, seed=seed, model=model)
-        self._cancelled[run.id] = threading.Event()
-        return run
+        return self.records.create_run(
+            request, universe=universe, snapshot=snapshot.id, seed=seed, model=model, executor=self.executor
+        )
 
     def cancel_all(self) -> None:
-        """Ask every run of this process to stop before its next evaluation."""
-        for flag in list(self._cancelled.values()):
-            flag.set()
+        """Ask every run of this process, waiting ones too, to stop before its next evaluation."""
+        self._stopping.set()
 
     def execute(self, run_id: str) -> Run:
         """Mine a queued run to its end; a failure is recorded on the run, which keeps what it had accepted."""
+        if self._stopping.is_set():
+            return self.records.finish_run(run_id, "cancelled")
         run = self.records.start_run(run_id, self.executor)
         try:
             state = mine(self._workbench(run))
@@ -70,39 +65,88 @@ class Runner:
         except Exception as error:
             logger.exception("run %s failed", run_id)
             return self.records.finish_run(run_id, "failed", f"internal error: {type(error).__name__}")
-        finally:
-            self._cancelled.pop(run_id, None)
         return self.records.finish_run(run_id, "cancelled" if state["stopped"] == "cancelled" else "succeeded")
 
     def recover(self) -> None:
         """Fail the runs whose process is gone, so that nobody waits for them."""
-        for run in self.records.abandoned(is_alive):
+        # A process that starts runs nothing yet: what is in its name was left by one of the same id, as in a
+        # container started again.
+        for run in self.records.abandoned(lambda executor: executor != self.executor and is_alive(executor)):
             self.records.finish_run(run.id, "failed", "the process that ran it stopped")
 
     def _workbench(self, run: Run) -> Workbench:
-        snapshot = open_market(self.settings.home, run.market)
+        snapshot = open_market(self.settings.home, run.market, run.snapshot)
         panel, label = load_panel(snapshot, run.universe)
         first = self.records.first_like(run)
         library = self.records.library(run.market, before=(first or run).created_at)
-        cancelled = self._cancelled.setdefault(run.id, threading.Event())
         return Workbench(
             run=run,
-            researcher=self._researcher(run.model),
+            researcher=researcher(self.settings, run.model),
             panel=panel,
             label=label,
-            library=tuple(factor for factor in library if _readable(factor, panel)),
+            library=tuple(factor for factor in library if readable(factor, panel.fields)),
             records=self.records,
-            cancelled=cancelled.is_set,
+            cancelled=self._stopping.is_set,
             deadline=time.monotonic() + run.budget.seconds,
         )
 
-    def _researcher(self, model: str) -> Researcher:
-        if model == OFFLINE:
-            return OfflineResearcher()
-        key = self.settings.openai_api_key
-        if key is None:
-            raise SettingError(f"model {model} needs OPENAI_API_KEY to be set; without a key use model {OFFLINE!r}")
-        return LanguageModelResearcher(model, key, self.settings.openai_base_url, self.settings.model_timeout)
+
+class RunQueue:
+    """Executes runs one after another in a thread, as one keeps the cores busy by itself.
+
+    The thread is a daemon: a run that waits for a slow model must not keep the process from ending. Its run is
+    failed by the next :meth:`Runner.recover`.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._waiting: SimpleQueue[str | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
+        self._thread.start()
+
+    def put(self, run_id: str) -> None:
+        """Execute a queued run after those put before it."""
+        self._waiting.put(run_id)
+
+    def close(self, seconds: float) -> None:
+        """Cancel the runs and wait at most so many seconds for them to end."""
+        self._runner.cancel_all()
+        self._waiting.put(None)
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        for run_id in iter(self._waiting.get, None):
+            try:
+                self._runner.execute(run_id)
+            except Exception:
+                logger.exception("run %s could not be recorded", run_id)
+
+
+def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, str, str]:
+    """The snapshot, universe and model that a request means.
+
+    Raises:
+        NotFoundError: no such market or universe.
+        SettingError: a model that cannot be used here.
+    """
+    snapshot = open_market(settings.home, request.market)
+    model = request.model or (settings.model if settings.openai_api_key else OFFLINE)
+    researcher(settings, model)
+    return snapshot, snapshot.universe(request.universe), model
+
+
+def researcher(settings: Settings, model: str) -> Researcher:
+    """Who plays the agents under that name.
+
+    Raises:
+        SettingError: a language model without a key.
+    """
+    if model == OFFLINE:
+        return OfflineResearcher()
+    key = settings.openai_api_key
+    if key is None:
+        raise SettingError(f"model {model!r} needs OPENAI_API_KEY to be set; without a key use model {OFFLINE!r}")
+    return LanguageModelResearcher(model, key, settings.openai_base_url, settings.model_timeout)
 
 
 @lru_cache(maxsize=2)
@@ -126,10 +170,10 @@ def is_alive(executor: str) -> bool:
     return True
 
 
-def _readable(factor: Factor, panel: Panel) -> bool:
-    """Whether the panel has the columns of a factor that was accepted on an earlier snapshot."""
+def readable(factor: Factor, fields: Collection[str]) -> bool:
+    """Whether these are the columns of a factor that was accepted on an earlier snapshot."""
     try:
-        parse(factor.formula, tuple(panel.fields))
+        parse(factor.formula, tuple(fields))
     except FormulaError:
         return False
     return True

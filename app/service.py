@@ -1,26 +1,26 @@
 """The HTTP service: post a run, follow it, read the library."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterable, AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict
-from storage.records import Records
-from storage.runs import TERMINAL, Run, RunRequest
 
 from app import problems
-from app.runner import Runner
+from app.runner import Runner, RunQueue
 from app.settings import Settings
 from factors.errors import SettingError
 from factors.hypothesis import Factor
 from factors.operators import OPERATORS
+from storage.records import Records
+from storage.runs import TERMINAL, Run, RunRequest
 
-CONCURRENT_RUNS = 1  # a run keeps the cores busy by itself; the others wait in the queue
 POLL_SECONDS = 0.2
+DRAIN_SECONDS = 4
 
 routes = APIRouter()
 
@@ -55,15 +55,13 @@ def create_service(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
-        with Records.open(settings.database_url) as records, ThreadPoolExecutor(CONCURRENT_RUNS) as workers:
+        with Records.open(settings.database_url) as records:
             service.state.runner = Runner(settings, records)
-            service.state.workers = workers
-            service.state.closing = asyncio.Event()
             service.state.runner.recover()
+            service.state.queue = RunQueue(service.state.runner)
+            service.state.closing = asyncio.Event()
             yield
-            service.state.closing.set()
-            service.state.runner.cancel_all()
-            workers.shutdown(cancel_futures=True)
+            await drain(service)
 
     service = FastAPI(
         title="AlphaAgent",
@@ -74,6 +72,13 @@ def create_service(settings: Settings) -> FastAPI:
     problems.install(service)
     service.include_router(routes)
     return service
+
+
+async def drain(service: FastAPI) -> None:
+    """Cancel all runs, give them a moment to end, then end the event streams; once is enough."""
+    if not service.state.closing.is_set():
+        await asyncio.to_thread(service.state.queue.close, DRAIN_SECONDS)
+        service.state.closing.set()
 
 
 def _runner(request: Request) -> Runner:
@@ -89,8 +94,8 @@ Shared = Annotated[Runner, Depends(_runner)]
 def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
     if last_event_id is None:
         return 0
-    if not last_event_id.isdecimal():
-        raise SettingError("Last-Event-ID must be the id of an event, a whole number")
+    if not re.fullmatch(r"[0-9]{1,18}", last_event_id):
+        raise SettingError("Last-Event-ID must be the id of an event, a whole number of at most 18 digits")
     return int(last_event_id)
 
 
@@ -102,7 +107,7 @@ def _run(run_id: str, runner: Shared) -> Run:
 def post_run(body: RunRequest, request: Request, response: Response, runner: Shared) -> Run:
     """Queue a run."""
     run = runner.submit(body)
-    request.app.state.workers.submit(runner.execute, run.id)
+    request.app.state.queue.put(run.id)
     response.headers["Location"] = f"/runs/{run.id}"
     return run
 
@@ -129,12 +134,14 @@ async def get_events(
 ) -> AsyncIterable[ServerSentEvent]:
     """A run's events from the first, or from behind ``Last-Event-ID``, until its terminal event."""
     closing: asyncio.Event = request.app.state.closing
-    while not closing.is_set():
+    while True:
         events = await asyncio.to_thread(runner.records.events, run.id, after)
         for event in events:
             after = event.seq
             yield ServerSentEvent(raw_data=event.model_dump_json(), event=event.type, id=str(event.seq))
         if not events:
+            if closing.is_set():
+                return
             if runner.records.run(run.id).status in TERMINAL and not runner.records.events(run.id, after):
                 return
             await asyncio.sleep(POLL_SECONDS)

@@ -4,12 +4,14 @@ import socket
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 
-from app.service import create_service
+from app.service import create_service, drain
 from app.settings import Settings
 from factors.errors import SettingError
+from storage.records import Records
 
-SHUTDOWN_SECONDS = 5  # an open event stream must not hold the server up
+SHUTDOWN_SECONDS = 4  # an open connection must not hold the server up
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -31,7 +33,22 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run_service(settings: Settings, listener: socket.socket) -> None:
     """Serve on a listening socket until interrupted."""
-    host, port = listener.getsockname()[:2]
-    typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
-    config = uvicorn.Config(create_service(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS)
-    uvicorn.Server(config).run(sockets=[listener])
+    with listener:
+        Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
+        host, port = listener.getsockname()[:2]
+        typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
+        _Server(create_service(settings)).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Drains the service before it waits for open connections: event streams end when their runs do."""
+
+    def __init__(self, service: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(service, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS),
+        )
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await drain(self._service)
+        await super().shutdown(sockets)

@@ -2,10 +2,13 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import platformdirs
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Home = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class Settings(BaseSettings):
@@ -21,7 +24,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ALPHAAGENT_", env_ignore_empty=True, frozen=True)
 
-    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("alphaagent"))
+    home: Home = Field(default_factory=lambda: platformdirs.user_data_path("alphaagent"))
     model: str = "gpt-5-mini"
     model_timeout: float = Field(default=120, gt=0)
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
@@ -30,4 +33,4 @@ class Settings(BaseSettings):
     @cached_property
     def database_url(self) -> str:
         """The records' SQLAlchemy address."""
-        return f"sqlite:///{self.home.expanduser().absolute() / 'records.sqlite'}"
+        return f"sqlite:///{self.home.absolute() / 'records.sqlite'}"

@@ -114,7 +114,10 @@ class Alignment(BaseModel):
 
 
 class Researcher(Protocol):
-    """Plays Idea, Factor and Eval. Every method may raise ``ResearcherError``; the round then ends with what it has."""
+    """Plays Idea, Factor and Eval.
+
+    Every method may raise ``ResearcherError``: the run then fails, and keeps what it had accepted.
+    """
 
     @property
     def name(self) -> str:

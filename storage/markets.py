@@ -32,12 +32,12 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
-def open_market(root: Path, name: str) -> Snapshot:
-    """The current version of a market.
+def open_market(root: Path, name: str, version: str | None = None) -> Snapshot:
+    """A version of a market, the current one where none is named.
 
     Raises:
         SettingError: ``name`` cannot be a market's name.
-        NotFoundError: no market of that name has been published.
+        NotFoundError: no market of that name has been published, or it has no such version.
         DataError: the market's files are damaged.
     """
     folder = _folder(root, name)
@@ -50,9 +50,15 @@ def open_market(root: Path, name: str) -> Snapshot:
             f"no market {name!r}; {hint}Markets: {', '.join(known) or 'none'}. "
             "Make one with `alphaagent data demo` or `alphaagent data import`"
         )
-    if not _ID.fullmatch(current) or not (folder / current / "insample.duckdb").is_file():
+    if not _published(folder, current):
         raise DataError(f"market {name!r} is damaged: {folder / 'current'} names no version; import it again")
-    return read_snapshot(folder, current)
+    if version is not None and not _published(folder, version):
+        raise NotFoundError(f"market {name!r} has no version {version!r}; its current one is {current}")
+    return read_snapshot(folder, version or current)
+
+
+def _published(folder: Path, version: str) -> bool:
+    return _ID.fullmatch(version) is not None and (folder / version / "insample.duckdb").is_file()
 
 
 def list_markets(root: Path) -> list[Snapshot]:

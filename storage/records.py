@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from sqlalchemy import Connection, Engine, insert, select, tuple_
+from sqlalchemy.exc import DatabaseError
 from uuid_utils import uuid7
 
-from factors.errors import NotFoundError
+from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor, Hypothesis
 from factors.verdict import Check, Verdict
@@ -56,12 +57,15 @@ class Records:
         """The records at ``url`` (``sqlite:////folder/records.sqlite``), created or upgraded first.
 
         Raises:
-            SettingError: not a database URL, or a database newer than this version.
+            SettingError: not a database URL, a database that cannot be opened or is newer than this version.
         """
         records = cls(connect(url))
         try:
             with records._writing() as connection:
                 upgrade(connection)
+        except DatabaseError as error:
+            records.close()
+            raise SettingError(f"the records cannot be opened: {' '.join(str(error.orig).split())}") from error
         except BaseException:
             records.close()
             raise

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from factors.errors import NotFoundError
+from factors.errors import DataError, NotFoundError
 from factors.frame import Frame, to_frame
 
 ALL = "all"  # the universe that every instrument belongs to on every date
@@ -85,13 +85,22 @@ class Snapshot:
 
 
 def read_snapshot(folder: Path, version: str) -> Snapshot:
-    """Describe the version of that id in a market's folder."""
+    """Describe the version of that id in a market's folder.
+
+    Raises:
+        DataError: its file is damaged.
+    """
     path = folder / version
-    with _connect(path) as con:
-        [found] = con.execute(
-            "SELECT train_end, valid_end, first_date, last_date, has_holdout, fields, universes, synthetic, "
-            "instruments, rows FROM meta"
-        ).fetchall()
+    try:
+        with _connect(path) as con:
+            [found] = con.execute(
+                "SELECT train_end, valid_end, first_date, last_date, has_holdout, fields, universes, synthetic, "
+                "instruments, rows FROM meta"
+            ).fetchall()
+    except duckdb.Error as error:
+        raise DataError(
+            f"market {folder.name!r} is damaged: {path} cannot be read; remove it and import again"
+        ) from error
     (
         train_end,
         valid_end,
