@@ -1,0 +1,341 @@
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from signal import SIGINT, SIGTERM
+from uuid import UUID
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.runner import Runner
+from app.service import create_service
+from app.settings import Settings
+from factors.hypothesis import Factor
+from factors.operators import OPERATORS
+from storage.records import Records
+from storage.runs import Budget, RunRequest
+
+BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 3}
+SHORT = {**BODY, "budget": {"rounds": 2, "candidates": 3}}
+LONG = {**BODY, "budget": {"rounds": 1000, "candidates": 4}}
+
+
+@pytest.fixture
+def client(home):  # noqa: ARG001 - the settings name it
+    with TestClient(create_service(Settings())) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def served(new_home, serve):
+    """A running service on the small market."""
+    return serve(new_home())
+
+
+def events_of(lines):
+    """The events of a stream's lines; comments that keep it alive are skipped."""
+    events = []
+    for block in re.split(r"\n\n", "\n".join(lines)):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
+        if fields:
+            events.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    return events
+
+
+def follow(client, run_id, **headers):
+    return events_of(client.get(f"/runs/{run_id}/events", headers=headers).text.splitlines())
+
+
+def assert_problem(answer, status, *words):
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert "\n" not in problem["detail"]
+    for word in words:
+        assert word in problem["detail"]
+
+
+# a run over HTTP
+
+
+def test_a_posted_run_is_answered_at_once_and_mined(client):
+    answer = client.post("/runs", json=SHORT)
+    run = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/runs/{run['id']}"
+    assert UUID(run["id"]).version == 7
+    assert (run["status"], run["finished_at"], run["accepted"], run["error"]) == ("queued", None, [], None)
+    assert (run["direction"], run["market"], run["seed"]) == (BODY["direction"], "small", 3)
+    assert run["budget"] == Budget(rounds=2, candidates=3).model_dump()
+    events = follow(client, run["id"])
+    done = client.get(answer.headers["location"]).json()
+    assert done["status"] == "succeeded"
+    assert done["rounds"] == 2
+    assert datetime.fromisoformat(done["created_at"]) < datetime.fromisoformat(done["finished_at"])
+    assert done["accepted"] == [data["data"]["factor"]["id"] for _, kind, data in events if kind == "factor.accepted"]
+    assert done["accepted"]
+    assert client.get("/runs").json() == {"items": [done], "next_cursor": None}
+
+
+def test_events_are_counted_from_one_and_end_with_the_run(client):
+    run_id = client.post("/runs", json=SHORT).json()["id"]
+    events = follow(client, run_id)
+    assert [number for number, _, _ in events] == list(range(1, len(events) + 1))
+    for number, kind, data in events:
+        assert set(data) == {"run_id", "seq", "at", "type", "data"}
+        assert (data["run_id"], data["seq"], data["type"]) == (run_id, number, kind)
+        assert datetime.fromisoformat(data["at"]).tzinfo is not None
+    kinds = [kind for _, kind, _ in events]
+    assert kinds[:3] == ["run.queued", "run.started", "hypothesis.proposed"]
+    assert kinds[-2:] == ["round.completed", "run.succeeded"]
+    assert kinds.count("run.succeeded") == 1
+
+
+def test_a_follower_that_comes_back_gets_exactly_the_rest(client):
+    run_id = client.post("/runs", json=SHORT).json()["id"]
+    events = follow(client, run_id)
+    for seen in range(len(events) + 2):
+        assert follow(client, run_id, **{"Last-Event-ID": str(seen)}) == events[seen:]
+
+
+def test_runs_wait_for_each_other_and_all_are_mined(client):
+    runs = [client.post("/runs", json={**SHORT, "seed": seed}).json()["id"] for seed in (1, 2)]
+    for run_id in runs:
+        assert follow(client, run_id)[-1][1] == "run.succeeded"
+    assert [run["id"] for run in client.get("/runs").json()["items"]] == runs[::-1]
+    page = client.get("/runs", params={"limit": 1}).json()
+    assert page["next_cursor"] == runs[1]
+    assert client.get("/runs", params={"cursor": page["next_cursor"]}).json()["items"][0]["id"] == runs[0]
+
+
+def test_the_library_is_paged_and_each_factor_has_its_place(client):
+    run = client.post("/runs", json=SHORT).json()
+    follow(client, run["id"])
+    library = client.get("/factors").json()
+    assert library["next_cursor"] is None
+    assert {factor["id"] for factor in library["items"]} == set(client.get(f"/runs/{run['id']}").json()["accepted"])
+    first = client.get("/factors", params={"limit": 1, "market": "small"}).json()
+    rest = client.get("/factors", params={"cursor": first["next_cursor"]}).json()
+    assert first["items"] + rest["items"] == library["items"]
+    assert len(first["items"]) == 1
+    factor = first["items"][0]
+    assert client.get(f"/factors/{factor['id']}").json() == factor
+    assert set(factor) == set(Factor.model_fields)
+    assert client.get("/factors", params={"market": "other"}).json() == {"items": [], "next_cursor": None}
+
+
+def test_a_failed_run_says_why_in_its_last_event(client, home):
+    ahead = client.post("/runs", json=SHORT).json()["id"]
+    run_id = client.post("/runs", json=SHORT).json()["id"]
+    shutil.rmtree(home / "markets")
+    follow(client, ahead)
+    last = follow(client, run_id)[-1][2]
+    assert last["type"] == "run.failed"
+    assert "no market 'small'" in last["data"]["error"]
+    assert client.get(f"/runs/{run_id}").json()["error"] == last["data"]["error"]
+
+
+def test_the_service_describes_itself(client):
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert "swagger" in client.get("/docs").text.lower()
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/runs", "/runs/{run_id}", "/runs/{run_id}/events", "/factors", "/healthz"} <= set(paths)
+    operators = client.get("/operators").json()
+    assert [operator["name"] for operator in operators] == list(OPERATORS)
+    assert all(operator["doc"] and operator["signature"] for operator in operators)
+
+
+# what is wrong with a request is a problem document, and nothing is recorded
+
+
+@pytest.mark.parametrize("path", ["/runs/nope", "/runs/nope/events", "/factors/nope", "/runs?cursor=nope", "/nowhere"])
+def test_what_is_not_there_is_404(client, path):
+    assert_problem(client.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, {**BODY, "market": "smal"}, ["no market 'smal'", "did you mean 'small'?"]),
+        (404, {**BODY, "universe": "csi300"}, ["csi300", "synthetic200"]),
+        (422, {**BODY, "market": "../small"}, ["market name"]),
+        (422, {**BODY, "market": "two\nlines"}, ["market name"]),
+        (422, {**BODY, "model": "gpt-5\n"}, ["OPENAI_API_KEY"]),
+        (422, {**BODY, "direction": " \n"}, ["/direction"]),
+        (422, {**BODY, "direction": "x" * 2001}, ["/direction"]),
+        (422, {**BODY, "direction": "\ud800"}, ["/direction"]),
+        (422, {**BODY, "seed": -1}, ["/seed"]),
+        (422, {**BODY, "seed": 2**31}, ["/seed"]),
+        (422, {**BODY, "sead": 1}, ["/sead"]),
+        (422, {**BODY, "budget": {"rounds": 0}}, ["/budget/rounds"]),
+        (422, {**BODY, "budget": {"rounds": "many"}}, ["/budget/rounds"]),
+        (422, {**BODY, "budget": {"dollars": 5}}, ["/budget/dollars"]),
+        (422, {**BODY, "budget": None}, ["/budget"]),
+        (422, {"market": "small"}, ["/direction"]),
+        (422, [], []),
+        (422, "momentum", []),
+        (422, None, []),
+    ],
+    ids=lambda value: str(value)[-40:] if isinstance(value, dict) else None,
+)
+def test_a_run_that_cannot_be_is_not_recorded(client, status, body, words):
+    answer = client.post("/runs", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert_problem(answer, status, *words)
+    assert client.get("/runs").json()["items"] == []
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"direction": "x"', b"\xff\xfe", b"[" * 100_000])
+def test_a_body_that_is_no_json_is_not_recorded(client, text):
+    answer = client.post("/runs", content=text, headers={"Content-Type": "application/json"})
+    assert_problem(answer, answer.status_code)
+    assert answer.status_code in {400, 422}
+    assert client.get("/runs").json()["items"] == []
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1.5", "", "\u00b2", "9" * 19, "9" * 5000, "1 2"])
+def test_a_last_event_id_that_cannot_be_is_refused(client, number):
+    with Records.open(Settings().database_url) as records:
+        run = queue(records)
+    answer = client.get(f"/runs/{run.id}/events", headers={"Last-Event-ID": number.encode("latin-1")})
+    assert_problem(answer, 422, "Last-Event-ID")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x"])
+def test_a_page_that_cannot_be_is_refused(client, query):
+    assert_problem(client.get(f"/factors?{query}"), 422, "/limit")
+
+
+def test_a_method_that_is_not_allowed_says_which_are(client):
+    answer = client.delete("/runs")
+    assert_problem(answer, 405)
+    assert set(answer.headers["allow"].split(", ")) & {"GET", "POST"}
+
+
+# what a process leaves behind
+
+
+def queue(records, executor=None):
+    request = RunRequest(**SHORT)
+    return records.create_run(request, universe="all", snapshot="s", seed=3, model="offline", executor=executor)
+
+
+@pytest.mark.usefixtures("home")
+def test_runs_of_a_dead_process_are_failed_at_start_up():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, own, parent, elsewhere = (
+        f"{host}:{pid}"
+        for host, pid in [
+            (socket.gethostname(), gone.pid),
+            (socket.gethostname(), os.getpid()),
+            (socket.gethostname(), os.getppid()),
+            ("elsewhere", gone.pid),
+        ]
+    )
+    with Records.open(Settings().database_url) as records:
+        running = records.start_run(queue(records).id, dead)
+        waiting, ours, alive, remote = (queue(records, executor) for executor in (dead, own, parent, elsewhere))
+    with TestClient(create_service(Settings())) as client:
+        for run in (running, waiting, ours):
+            found = client.get(f"/runs/{run.id}").json()
+            assert (found["status"], found["error"]) == ("failed", "the process that ran it stopped")
+            assert found["finished_at"]
+            assert follow(client, run.id)[-1][1] == "run.failed"
+        for run in (alive, remote):
+            assert client.get(f"/runs/{run.id}").json()["status"] == "queued"
+
+
+@pytest.mark.usefixtures("home")
+def test_closing_the_service_cancels_what_runs_and_what_waits():
+    with TestClient(create_service(Settings())) as client:
+        runs = [client.post("/runs", json=LONG).json()["id"] for _ in range(2)]
+        while client.get(f"/runs/{runs[0]}").json()["rounds"] == 0:
+            time.sleep(0.05)
+    with Records.open(Settings().database_url) as records:
+        first, second = map(records.run, runs)
+        assert (first.status, second.status) == ("cancelled", "cancelled")
+        assert first.rounds > 0
+        assert second.started_at is None
+        assert [event.type for event in records.events(second.id)] == ["run.queued", "run.cancelled"]
+
+
+# streams of a live server
+
+
+def test_followers_see_events_as_they_happen_and_the_same(served):
+    run_id = served.post(**{**SHORT, "budget": {"rounds": 4, "candidates": 4}}).json()["id"]
+    seen = [[], []]
+    threads = [threading.Thread(target=lambda to=to: to.extend(served.lines(run_id))) for to in seen]
+    for thread in threads:
+        thread.start()
+    arrivals = [
+        (line, served.get(f"/runs/{run_id}").json()["status"])
+        for line in served.lines(run_id)
+        if line.startswith("event: ")
+    ]
+    for thread in threads:
+        thread.join()
+    assert {status for _, status in arrivals} >= {"running", "succeeded"}
+    late = events_of(served.lines(run_id))
+    assert events_of(seen[0]) == events_of(seen[1]) == late
+    assert [f"event: {kind}" for _, kind, _ in late] == [line for line, _ in arrivals]
+    assert late[-1][1] == "run.succeeded"
+
+
+def test_a_follower_that_breaks_off_resumes_without_loss(served):
+    run_id = served.post(**{**SHORT, "seed": 5}).json()["id"]
+    begun = []
+    for line in served.lines(run_id):
+        begun.append(line)
+        if line == "" and len(events_of(begun)) == 5:
+            break
+    rest = events_of(served.lines(run_id, **{"Last-Event-ID": "5"}))
+    assert events_of(begun) + rest == events_of(served.lines(run_id))
+
+
+@pytest.mark.parametrize("signal", [SIGINT, SIGTERM])
+def test_a_server_told_to_stop_ends_its_run_and_its_streams(new_home, serve, signal):
+    home = new_home()
+    service = serve(home)
+    run_id = service.post(**LONG).json()["id"]
+    lines, asked = [], None
+    for line in service.lines(run_id):
+        lines.append(line)
+        if line == "event: round.completed" and asked is None:
+            service.process.send_signal(signal)
+            asked = time.monotonic()
+    _, noise = service.process.communicate(timeout=10)
+    assert time.monotonic() - asked < 10
+    assert noise == ""
+    assert events_of(lines)[-1][1] == "run.cancelled"
+    with Records.open(Settings(home=home).database_url) as records:
+        assert records.run(run_id).status == "cancelled"
+
+
+def test_a_run_that_waits_for_a_model_does_not_hold_the_server_up(new_home, serve):
+    home = new_home()
+    with socket.create_server(("127.0.0.1", 0)) as model:  # takes the call and never answers
+        port = model.getsockname()[1]
+        service = serve(home, OPENAI_API_KEY="secret-key", OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
+        run = service.post(**SHORT).json()
+        call, _ = model.accept()
+        service.process.send_signal(SIGTERM)
+        _, noise = service.process.communicate(timeout=10)
+        call.close()
+    assert run["model"] == Settings(home=home).model
+    assert noise == ""
+    settings = Settings(home=home)
+    with Records.open(settings.database_url) as records:
+        assert records.run(run["id"]).status == "running"
+        Runner(settings, records).recover()
+        assert records.run(run["id"]).status == "failed"
+        assert "secret-key" not in "".join(event.model_dump_json() for event in records.events(run["id"]))

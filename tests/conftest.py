@@ -1,0 +1,190 @@
+"""A small synthetic market, the command line in this process and in one of its own, and a running service."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.cli import main
+from factors.demo_market import demo_market
+from storage.markets import publish
+
+ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-W", "error", "-c", "from app.cli import main; main()")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the command line gave back."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def post(self, **body: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}/runs", json=body)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path)
+
+    def lines(self, run_id: str, **headers: str) -> Iterator[str]:
+        """The lines of a run's event stream as they come."""
+        with httpx.stream("GET", f"{self.url}/runs/{run_id}/events", headers=headers, timeout=60) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            yield from stream.iter_lines()
+
+
+def _environment(home: Path, **more: str) -> dict[str, str]:
+    ours = ("ALPHAAGENT_", "OPENAI_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "ALPHAAGENT_HOME": str(home), "COLUMNS": "200", **more}
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The demo market with fewer instruments and years."""
+    return demo_market(7, instruments=60, years=4)
+
+
+@pytest.fixture(scope="session")
+def market_home(tmp_path_factory, small):
+    """A home that holds the market ``small`` and no records; not to be changed."""
+    home = tmp_path_factory.mktemp("market")
+    publish(
+        home,
+        "small",
+        small.bars,
+        membership=small.membership,
+        sectors=small.sectors,
+        train_end=small.train_end,
+        valid_end=small.valid_end,
+        synthetic=True,
+    )
+    return home
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory, market_home):
+    """A function that gives a home of its own with the market ``small``."""
+
+    def copy():
+        home = tmp_path_factory.mktemp("home")
+        shutil.copytree(market_home, home, dirs_exist_ok=True)
+        return home
+
+    return copy
+
+
+@pytest.fixture
+def home(new_home, monkeypatch):
+    """A home of this test's own, which the settings name."""
+    fresh = new_home()
+    monkeypatch.setattr("os.environ", _environment(fresh))
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def cli():
+    """The command line in this process: ``cli(home, *arguments)``."""
+
+    def run(home, *arguments, **environment):
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["alphaagent", *map(str, arguments)])
+            patch.setattr(os, "environ", _environment(home, **environment))
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    main()
+                except SystemExit as end:
+                    status = end.code
+        return Answer(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def alphaagent():
+    """The command line in a process of its own: ``alphaagent(home, *arguments)``."""
+
+    def run(home, *arguments, **environment):
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            cwd=ROOT,
+            env=_environment(home, **environment),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def listing():
+    """Every file below a folder with a digest of its content: ``listing(folder)``."""
+
+    def read(folder):
+        return {path: path.is_file() and sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*"))}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Begin ``alphaagent`` in a process that ends with the tests at the latest: ``start(home, *arguments)``."""
+    processes = []
+
+    def begin(home, *arguments, **environment):
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=ROOT,
+            env=_environment(home, **environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def serve(start):
+    """Start the service on a free port: ``serve(home)``."""
+
+    def begin(home, **environment):
+        process = start(home, "serve", "--port", "0", **environment)
+        words = process.stdout.readline().split()
+        assert words[:2] == ["AlphaAgent", "serves"], process.stderr.read()
+        return Service(process, words[2])
+
+    return begin

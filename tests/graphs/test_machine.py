@@ -1,0 +1,394 @@
+import time
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from factors.errors import ResearcherError
+from factors.hypothesis import Factor, factor_id
+from factors.labels import forward_return
+from factors.panel import Panel
+from graphs.machine import graph, mine
+from graphs.researcher import Alignment, Draft, Feedback, Idea
+from graphs.workbench import Workbench
+from storage.markets import open_market
+from storage.records import Records
+from storage.runs import Budget, RunRequest
+
+# The market is synthetic and the same on every machine: these two hold up on it, the others do not.
+OVERREACTION = "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)"
+LOUD = "-RANK($return) * $volume"
+WEAK = ["RANK($open)", "RANK($high)", "RANK($low)", "RANK($close)", "TS_STD($close, 20)", "TS_MEAN($low, 20)"]
+LONG = "TS_MEAN($close, 300)"  # looks back further than the gate allows
+UNREADABLE = "RANK($clsoe)"
+
+
+@dataclass
+class Scripted:
+    """Plays the agents from a script, and keeps what it was asked.
+
+    ``rounds`` are each round's formulas, ``rewrites`` what a refused formula becomes (absent: given up),
+    ``agreement`` how well a formula fits (absent: 1), ``moments`` what happens when a method is called.
+    """
+
+    rounds: list[list[str]]
+    rewrites: dict[str, str] = field(default_factory=dict)
+    agreement: dict[str, float] = field(default_factory=dict)
+    moments: dict[str, object] = field(default_factory=dict)
+    name: str = "scripted"
+    briefs: list = field(default_factory=list)
+    judged: list = field(default_factory=list)
+    revised: list = field(default_factory=list)
+    reflected: list = field(default_factory=list)
+
+    def _moment(self, method, number):
+        happening = self.moments.get(f"{method} {number}")
+        if happening:
+            happening()
+
+    def propose(self, brief):
+        self.briefs.append(brief)
+        self._moment("propose", brief.round)
+        words = dict.fromkeys(("observation", "knowledge", "justification", "specification"), "-")
+        return Idea(statement=f"idea {brief.round}", horizon_days=1, **words)
+
+    def draft(self, brief, hypothesis, count):
+        assert hypothesis.id == f"h{brief.round}"
+        assert count > 0
+        self._moment("draft", brief.round)
+        return [
+            Draft(name=f"draft {n}", description="d", formula=text)
+            for n, text in enumerate(self.rounds[brief.round - 1])
+        ]
+
+    def revise(self, brief, hypothesis, refused):
+        assert hypothesis.id == f"h{brief.round}"
+        self.revised.append(refused)
+        self._moment("revise", brief.round)
+        texts = [self.rewrites.get(trial.candidate.formula) for trial in refused]
+        return [text and Draft(name="rewrite", description="d", formula=text) for text in texts]
+
+    def judge(self, hypothesis, candidate):
+        self.judged.append(candidate.id)
+        agreement = self.agreement.get(candidate.formula, 1.0)
+        self._moment("judge", candidate.id)
+        return Alignment(hypothesis_description=agreement, description_formula=agreement, reason=f"not {hypothesis.id}")
+
+    def reflect(self, brief, hypothesis, trials):
+        assert hypothesis.id == f"h{brief.round}"
+        self.reflected.append(trials)
+        self._moment("reflect", brief.round)
+        return Feedback(supported=False, lesson=f"lesson {brief.round}", action="refine")
+
+
+@pytest.fixture(scope="module")
+def snapshot(market_home):
+    return open_market(market_home, "small")
+
+
+@pytest.fixture(scope="module")
+def panel(snapshot):
+    return Panel.from_bars(snapshot.bars("synthetic200"), snapshot.train_end)
+
+
+@pytest.fixture
+def records(tmp_path):
+    with Records.open(f"sqlite:///{tmp_path}/records.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def bench_of(records, panel, snapshot):
+    """A workbench for a new run: ``bench_of(researcher, rounds=2, ...)``."""
+
+    def make(researcher, *, library=(), cancelled=lambda: False, deadline=None, **budget):
+        request = RunRequest(direction="volume", market="small", budget=Budget(**{"rounds": 1, **budget}))
+        run = records.create_run(
+            request, universe="synthetic200", snapshot=snapshot.id, seed=7, model=researcher.name, executor="test"
+        )
+        return Workbench(
+            run=records.start_run(run.id, "test"),
+            researcher=researcher,
+            panel=panel,
+            label=forward_return(panel),
+            library=tuple(library),
+            records=records,
+            cancelled=cancelled,
+            deadline=time.monotonic() + 600 if deadline is None else deadline,
+        )
+
+    return make
+
+
+def events_of(bench):
+    return [event for event in bench.records.events(bench.run.id) if not event.type.startswith("run.")]
+
+
+def told(bench):
+    """The run's events in short: type, and the candidate or what else it is about."""
+    short = {
+        "hypothesis.proposed": lambda data: data["hypothesis"]["id"],
+        "candidate.drafted": lambda data: data["candidate"]["id"],
+        "candidate.judged": lambda data: f"{data['candidate_id']} {'passed' if data['accepted'] else 'refused'}",
+        "candidate.evaluated": lambda data: data["evaluation"]["candidate_id"],
+        "factor.accepted": lambda data: data["factor"]["formula"],
+        "round.completed": lambda data: data["stopped"],
+    }
+    return [f"{event.type} {short[event.type](event.data)}".strip() for event in events_of(bench)]
+
+
+def failed(trial):
+    return [check.name for check in (*trial.verdict.checks, *trial.admission) if not check.passed]
+
+
+def ids(trials):
+    return [trial.candidate.id for trial in trials]
+
+
+def test_the_graph_draws_the_loop_and_the_way_back():
+    edges = {(edge.source, edge.target) for edge in graph.get_graph().edges}
+    assert {
+        ("idea", "factor"),
+        ("factor", "regularize"),
+        ("regularize", "factor"),
+        ("regularize", "evaluate"),
+        ("regularize", "feedback"),
+        ("evaluate", "feedback"),
+        ("feedback", "idea"),
+    } <= edges
+
+
+def test_a_round_is_told_in_order_and_completely(bench_of):
+    bench = bench_of(Scripted([[WEAK[0], OVERREACTION, LONG], [LOUD]]), rounds=2, attempts=0)
+    state = mine(bench)
+    assert told(bench) == [
+        "hypothesis.proposed h1",
+        "candidate.drafted 1.1.0",
+        "candidate.drafted 1.2.0",
+        "candidate.drafted 1.3.0",
+        "candidate.judged 1.1.0 passed",
+        "candidate.judged 1.2.0 passed",
+        "candidate.judged 1.3.0 refused",
+        "candidate.evaluated 1.1.0",
+        "candidate.evaluated 1.2.0",
+        f"factor.accepted {OVERREACTION}",
+        "round.completed",
+        "hypothesis.proposed h2",
+        "candidate.drafted 2.1.0",
+        "candidate.judged 2.1.0 passed",
+        "candidate.evaluated 2.1.0",
+        f"factor.accepted {LOUD}",
+        "round.completed rounds",
+    ]
+    assert (state["stopped"], state["round"]) == ("rounds", 2)
+    assert bench.records.run(bench.run.id).accepted == tuple(state["accepted"])
+    assert state["accepted"] == [factor_id("small", OVERREACTION), factor_id("small", LOUD)]
+
+
+def test_every_trial_is_recorded_as_it_was_told(bench_of):
+    bench = bench_of(Scripted([[WEAK[0], OVERREACTION, LONG, UNREADABLE]]))
+    state = mine(bench)
+    found, _ = bench.records.candidates(bench.run.id)
+    assert [(record.candidate, record.verdict, record.evaluation, record.admission) for record in found] == [
+        (trial.candidate, trial.verdict, trial.evaluation, trial.admission) for trial in state["trials"]
+    ]
+    assert {record.candidate.formula: record.accepted for record in found} == {
+        WEAK[0]: False,
+        OVERREACTION: True,
+        LONG: False,
+        UNREADABLE: False,
+    }
+    verdicts = {
+        event.data["candidate_id"]: event.data["verdict"] for event in events_of(bench) if "verdict" in event.data
+    }
+    assert verdicts == {record.candidate.id: record.verdict.model_dump(mode="json") for record in found}
+
+
+def test_a_refused_candidate_goes_back_with_its_hints_and_only_it_is_rewritten(bench_of):
+    researcher = Scripted([[OVERREACTION, LONG, UNREADABLE]], rewrites={LONG: "TS_MEAN($close, 30)"})
+    bench = bench_of(researcher)
+    mine(bench)
+    [refused] = researcher.revised
+    assert ids(refused) == ["1.2.0", "1.3.0"]
+    assert "look_back: look back at most 260 rows" in refused[0].verdict.feedback()
+    assert "unknown field $clsoe" in refused[1].verdict.feedback()
+    assert told(bench)[4:10] == [
+        "candidate.judged 1.1.0 passed",
+        "candidate.judged 1.2.0 refused",
+        "candidate.judged 1.3.0 refused",
+        "candidate.drafted 1.2.1",
+        "candidate.judged 1.2.1 passed",
+        "candidate.evaluated 1.1.0",
+    ]
+    assert researcher.judged == ["1.1.0", "1.2.1"]
+
+
+@pytest.mark.parametrize("attempts", [0, 1, 3, 10])
+def test_a_candidate_is_rewritten_at_most_so_many_times(bench_of, attempts):
+    researcher = Scripted([[OVERREACTION, LONG]] * 2, rewrites={LONG: LONG})
+    state = mine(bench_of(researcher, attempts=attempts, rounds=2))
+    assert [ids(refused) for refused in researcher.revised] == [
+        [f"{number}.2.{attempt}"] for number in (1, 2) for attempt in range(attempts)
+    ]
+    assert [trial.candidate.attempt for trial in state["trials"] if LONG in trial.candidate.formula] == [
+        *range(attempts + 1),
+        *range(attempts + 1),
+    ]
+    assert state["stopped"] == "rounds"
+
+
+def test_a_rewritten_candidate_passes_the_whole_gate_again(bench_of):
+    second, third = "TS_MEAN($open, 300)", "RANK($low)"
+    researcher = Scripted([[LONG]], rewrites={LONG: second, second: third}, agreement={third: 0.2})
+    state = mine(bench_of(researcher, attempts=2))
+    assert [(trial.candidate.formula, failed(trial)) for trial in state["trials"]] == [
+        (LONG, ["look_back"]),
+        (second, ["look_back"]),
+        (third, ["alignment"]),
+    ]
+    assert state["trials"][-1].verdict.feedback() == "alignment: not h1"
+    assert researcher.judged == ["1.1.2"]
+
+
+def test_a_rewrite_into_another_candidate_of_the_batch_is_refused(bench_of):
+    state = mine(bench_of(Scripted([[OVERREACTION, LONG]], rewrites={LONG: OVERREACTION}), attempts=1))
+    assert [failed(trial) for trial in state["trials"][:2]] == [["look_back"], ["duplicate"]]
+    assert "candidate 1.1.0 of this round" in state["trials"][1].verdict.feedback()
+    assert state["accepted"] == [factor_id("small", OVERREACTION)]
+
+
+def test_the_same_formula_is_measured_once(bench_of):
+    spelled = OVERREACTION.replace(" ", "").replace("DECAYLINEAR", "WMA")
+    researcher = Scripted([[OVERREACTION, spelled, WEAK[0]], [WEAK[0], OVERREACTION, LOUD]])
+    bench = bench_of(researcher, rounds=2, attempts=0)
+    state = mine(bench)
+    refused = [trial for trial in state["trials"] if trial.evaluation is None]
+    assert ids(refused) == ["1.2.0", "2.1.0", "2.2.0"]
+    assert all("duplicate" in failed(trial) for trial in refused)
+    words = [trial.verdict.feedback() for trial in refused]
+    assert "candidate 1.1.0 of this round" in words[0]
+    assert "candidate 1.3.0 of this run" in words[1]
+    assert len({trial.candidate.formula for trial in state["trials"] if trial.evaluation}) == 3
+    assert bench.records.run(bench.run.id).evaluations == 3
+
+
+def test_what_the_library_holds_is_neither_measured_nor_accepted_again(bench_of, records):
+    first = bench_of(Scripted([[OVERREACTION]]))
+    mine(first)
+    library = records.library("small")
+    twin = f"2 * {OVERREACTION}"
+    state = mine(bench_of(Scripted([[OVERREACTION, twin]]), library=library, attempts=0))
+    assert {trial.candidate.formula: failed(trial) for trial in state["trials"]} == {
+        OVERREACTION: ["duplicate"],
+        twin: ["redundancy"],
+    }
+    assert state["accepted"] == []
+    assert records.library("small") == library
+
+
+def test_of_two_that_move_together_the_better_is_accepted(bench_of):
+    twins = [OVERREACTION, f"2 * {OVERREACTION}"]
+    state = mine(bench_of(Scripted([twins])))
+    best, other = state["trials"]
+    assert best.reward >= other.reward
+    assert (failed(best), failed(other)) == ([], ["redundancy"])
+    assert state["accepted"] == [factor_id("small", best.candidate.formula)]
+
+
+def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, records):
+    bench = bench_of(Scripted([[OVERREACTION]]))
+    [trial] = mine(bench)["trials"]
+    [factor] = records.library("small")
+    assert factor == Factor(
+        id=factor_id("small", OVERREACTION),
+        market="small",
+        name="draft 0",
+        description="d",
+        formula=OVERREACTION,
+        hypothesis="idea 1",
+        run_id=bench.run.id,
+        snapshot=snapshot.id,
+        penalty=trial.verdict.penalty,
+        splits=trial.evaluation.splits,
+        created_at=factor.created_at,
+    )
+    assert set(factor.splits) == {"train", "valid"}
+
+
+def test_a_round_of_refusals_still_ends(bench_of):
+    researcher = Scripted([[LONG, UNREADABLE], []])
+    bench = bench_of(researcher, rounds=2)
+    state = mine(bench)
+    assert [ids(trials) for trials in researcher.reflected] == [["1.1.0", "1.2.0"], []]
+    assert (state["stopped"], state["accepted"]) == ("rounds", [])
+    assert told(bench)[-2:] == ["hypothesis.proposed h2", "round.completed rounds"]
+
+
+def test_more_drafts_than_asked_for_are_left_out(bench_of):
+    assert len(mine(bench_of(Scripted([WEAK]), candidates=2))["trials"]) == 2
+
+
+def test_each_round_knows_what_the_rounds_before_taught(bench_of, panel):
+    researcher = Scripted([[OVERREACTION, LONG], [LOUD], []])
+    state = mine(bench_of(researcher, rounds=3, attempts=0))
+    assert [brief.round for brief in researcher.briefs] == [1, 2, 3]
+    first, _, last = researcher.briefs
+    assert (first.hypotheses, first.trials, first.feedback) == ((), (), ())
+    assert [hypothesis.statement for hypothesis in last.hypotheses] == ["idea 1", "idea 2"]
+    assert [feedback.lesson for feedback in last.feedback] == ["lesson 1", "lesson 2"]
+    assert last.trials == tuple(state["trials"])
+    assert (last.direction, last.seed, last.fields) == ("volume", 7, tuple(panel.fields))
+    assert [ids(trials) for trials in researcher.reflected] == [["1.2.0", "1.1.0"], ["2.1.0"], []]
+
+
+def test_no_more_is_measured_than_the_budget_allows(bench_of):
+    researcher = Scripted([WEAK[:2], WEAK[2:5], WEAK[5:]])
+    bench = bench_of(researcher, rounds=3, evaluations=3)
+    state = mine(bench)
+    assert (state["stopped"], state["round"]) == ("evaluations", 2)
+    assert bench.records.run(bench.run.id).evaluations == 3
+    assert told(bench)[-1] == "round.completed evaluations"
+
+
+def test_when_time_is_up_nothing_more_is_measured_or_rewritten(bench_of):
+    researcher = Scripted([[OVERREACTION, LONG], [LOUD]], rewrites={LONG: WEAK[0]})
+    bench = bench_of(researcher, rounds=2, deadline=time.monotonic())
+    state = mine(bench)
+    assert (state["stopped"], state["round"]) == ("seconds", 1)
+    assert (bench.records.run(bench.run.id).evaluations, researcher.revised) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("moment", "evaluations"),
+    [("propose 1", 0), ("judge 1.1.0", 0), ("reflect 1", 2), ("propose 2", 2), ("reflect 2", 3)],
+)
+def test_a_cancelled_run_ends_with_its_round(bench_of, moment, evaluations):
+    asked = []
+    researcher = Scripted(
+        [[OVERREACTION, LONG, WEAK[0]], [LOUD], [WEAK[1]]], moments={moment: lambda: asked.append(moment)}
+    )
+    bench = bench_of(researcher, rounds=3, cancelled=lambda: bool(asked))
+    state = mine(bench)
+    assert (state["stopped"], state["round"]) == ("cancelled", int(moment.partition(" ")[2][0]))
+    assert bench.records.run(bench.run.id).evaluations == evaluations
+    assert told(bench)[-1] == "round.completed cancelled"
+
+
+@pytest.mark.parametrize("method", ["propose", "draft", "revise", "reflect"])
+def test_a_researcher_that_fails_ends_the_run_and_what_was_accepted_stays(bench_of, method):
+    def fail():
+        raise ResearcherError("the model gave nothing")
+
+    researcher = Scripted([[OVERREACTION], [LOUD, LONG]], moments={f"{method} 2": fail})
+    bench = bench_of(researcher, rounds=2)
+    with pytest.raises(ResearcherError) as failure:
+        mine(bench)
+    assert str(failure.value) == "the model gave nothing"
+    assert factor_id("small", OVERREACTION) in bench.records.run(bench.run.id).accepted
+    assert "round.completed" in told(bench)
+
+
+def test_the_same_bench_gives_the_same_run(bench_of):
+    researcher = Scripted([[OVERREACTION, LONG], WEAK[:3]], rewrites={LONG: LOUD})
+    first, second = (bench_of(replace(researcher), rounds=2) for _ in range(2))
+    assert mine(first) == mine(second)
+    assert told(first) == told(second)
