@@ -176,6 +176,8 @@ def _elementwise() -> Iterable[Operator]:
     yield op("NE", elementwise.not_equal, "1 where x differs from y, else 0", X, Y)
     yield op("AND", elementwise.logical_and, "1 where neither x nor y is 0, else 0", X, Y)
     yield op("OR", elementwise.logical_or, "1 where x or y is not 0, else 0", X, Y)
+    low, high = Parameter("low", ParameterKind.NUMBER), Parameter("high", ParameterKind.NUMBER)
+    yield op("CLIP", elementwise.clip, "x held between low and high", X, low, high)
     condition = Parameter("condition")
     yield op("WHERE", elementwise.where, "x where the condition is not 0, else y", condition, X, Y)
 
@@ -192,6 +194,8 @@ def _time_series() -> Iterable[Operator]:
     yield op("DELAY", rolling.delay, "x d rows ago", source=KAKUSHADZE, shifts=True)
     yield op("DELTA", rolling.delta, "x minus x d rows ago", source=KAKUSHADZE, shifts=True)
     yield op("TS_PCTCHANGE", rolling.pct_change, "x over x d rows ago, minus 1", shifts=True)
+    yield op("TS_PROD", rolling.product, "product of the last d rows")
+    yield op("TS_COUNT", rolling.count, "number of the last d rows other than 0")
     yield op("TS_SUM", rolling.total, "sum over the last d rows")
     yield op("TS_MEAN", rolling.mean, "mean of the last d rows")
     yield op("TS_STD", rolling.std, "standard deviation (ddof 1) of the last d rows")
@@ -203,6 +207,9 @@ def _time_series() -> Iterable[Operator]:
     yield op("TS_ARGMAX", rolling.argmax, "rows since the oldest largest of the last d", source=KAKUSHADZE)
     yield op("TS_RANK", rolling.rank, "percentile rank in (0, 1] of x among its last d rows")
     yield op("TS_MEDIAN", rolling.median, "median of the last d rows")
+    q = Parameter("q", ParameterKind.NUMBER, 0, 1)
+    yield op("TS_QUANTILE", rolling.quantile, "quantile q of the last d rows, linear between neighbours", X, D, q)
+    yield op("TS_MAD", rolling.mean_deviation, "mean absolute deviation from the mean of the last d rows")
     yield op("TS_SKEW", rolling.skew, "adjusted skewness G1 of the last d rows")
     yield op("TS_KURT", rolling.kurt, "adjusted excess kurtosis G2 of the last d rows")
     yield op(
@@ -216,6 +223,8 @@ def _time_series() -> Iterable[Operator]:
     )
     yield op("TS_COV", rolling.cov, "covariance (ddof 1) of x and y over d rows", X, Y, D,
              source=KAKUSHADZE, aliases=("TS_COVARIANCE",))  # fmt: skip
+    yield op("REGBETA", rolling.regression_slope, "slope of y on x over the last d rows", Y, X, D)
+    yield op("REGRESI", rolling.regression_residual, "y less the line fitted on x over the last d rows", Y, X, D)
     yield op("DECAYLINEAR", rolling.decay_linear, "mean of the last d rows with weights d, d-1, …, 1",
              source=KAKUSHADZE, aliases=("WMA", "TS_DECAY_LINEAR"))  # fmt: skip
 
@@ -230,6 +239,7 @@ def _cross_section() -> Iterable[Operator]:
     yield op("SCALE", cross_section.scale, "x over the sum of the members' absolute values")
     yield op("DEMEAN", cross_section.demean, "x less the members' mean")
     yield op("GROUP_NEUTRALIZE", cross_section.demean, "x less the mean of its sector", Kind.GROUP)
+    yield op("GROUP_MEAN", cross_section.mean, "mean of its sector", Kind.GROUP)
     yield op("GROUP_RANK", cross_section.rank, "percentile rank in (0, 1] within the sector", Kind.GROUP)
     yield op("GROUP_ZSCORE", cross_section.zscore, "z-score (ddof 1) within the sector", Kind.GROUP)
 

@@ -94,6 +94,21 @@ def demean(x, group, out):
 
 
 @kernel
+def mean(x, group, out):
+    """The group's mean, where the value itself is known."""
+    blocks, rows, lanes = x.shape
+    size = group.max() + 1
+    count, centre, constant = np.empty(size), np.empty(size), np.empty(size, np.bool_)
+    for t in range(rows):
+        _centres(x, group, t, count, centre, constant)
+        for b in range(blocks):
+            for j in range(lanes):
+                known = group[b, t, j] >= 0 and x[b, t, j] == x[b, t, j]
+                value = centre[group[b, t, j]] if known else np.nan
+                out[b, t, j] = value if abs(value) < np.inf else np.nan
+
+
+@kernel
 def zscore(x, group, out):
     """Distance from the group's mean in standard deviations (ddof 1); null where the group is constant."""
     blocks, rows, lanes = x.shape

@@ -176,7 +176,7 @@ def _accumulate(sums, v, anchor, j):
 
 @kernel
 def _exact_pair(x, y, t, j, d, mode):
-    """Correlation (mode 0) or covariance (mode 1) of one window in two passes."""
+    """What :func:`comoments` computes, of one window in two passes."""
     n, x0, y0, sx, sy, flat_x, flat_y = 0, 0.0, 0.0, 0.0, 0.0, True, True
     for k in range(max(0, t - d + 1), t + 1):
         v, w = x[k, j], y[k, j]
@@ -188,11 +188,11 @@ def _exact_pair(x, y, t, j, d, mode):
             sx += v - x0
             sy += w - y0
             n += 1
-    if n < 2 or (mode == 0 and (flat_x or flat_y)):
+    if n < 2 or (flat_x and mode != 1) or (flat_y and mode == 0):
         return np.nan
-    if flat_x or flat_y:
-        return 0.0
     mx, my = x0 + sx / n, y0 + sy / n
+    if flat_x or flat_y:
+        return 0.0 * (x[t, j] + y[t, j]) if mode == 3 else 0.0
     unit_x, unit_y = 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v, w = x[k, j], y[k, j]
@@ -206,18 +206,31 @@ def _exact_pair(x, y, t, j, d, mode):
             xx += p * p
             yy += q * q
             xy += p * q
-    return _pair(mode, float(n), xx, yy, xy) * (1.0 if mode == 0 else unit_x * unit_y)
+    dx, dy = (x[t, j] - mx) / unit_x, (y[t, j] - my) / unit_y
+    value = _pair(mode, float(n), xx, yy, xy, dx, dy)
+    if mode == 1:
+        value *= unit_x * unit_y
+    elif mode == 2:
+        value *= unit_y / unit_x
+    elif mode == 3:
+        value *= unit_y
+    return value if abs(value) < np.inf else np.nan
 
 
 @kernel
-def _pair(mode, n, xx, yy, xy):
-    value = min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy)))) if mode == 0 else xy / (n - 1.0)
+def _pair(mode, n, xx, yy, xy, dx, dy):
+    if mode == 0:
+        value = min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy))))
+    elif mode == 1:
+        value = xy / (n - 1.0)
+    else:
+        value = xy / xx if mode == 2 else dy - xy / xx * dx
     return value if abs(value) < np.inf else np.nan
 
 
 @kernel
 def comoments(x, y, d, mode, out):
-    """Mode 0: correlation; 1: covariance."""
+    """Mode 0: correlation; 1: covariance; 2: slope of y on x; 3: the current y's distance from that line."""
     rows, lanes = x.shape
     suffix, sums = np.zeros((6, d + 1, lanes)), np.zeros((6, lanes))
     ax, ay = np.zeros(lanes), np.zeros(lanes)
@@ -248,7 +261,8 @@ def comoments(x, y, d, mode, out):
                 if n < 2.0:
                     out[t, j] = np.nan
                 elif xx > _SAFE * qx and yy > _SAFE * qy:
-                    out[t, j] = _pair(mode, n, xx, yy, xy)
+                    dx, dy = x[t, j] - (ax[j] + sx / n), y[t, j] - (ay[j] + sy / n)
+                    out[t, j] = _pair(mode, n, xx, yy, xy, dx, dy)
                 else:
                     out[t, j] = _exact_pair(x, y, t, j, d, mode)
 

@@ -8,6 +8,8 @@ Nothing is ever subtracted from a running sum, so nothing drifts, and a value to
 Dispersion is summed about a local anchor; where cancellation would still cost digits, the cell is redone in two passes.
 """
 
+import math
+
 import numpy as np
 
 from factors.kernels.compile import kernel
@@ -17,7 +19,7 @@ from factors.kernels.moments import comoments, higher_moments, moments
 TIE = 1e-12  # relative distance under which two values rank equal
 
 _STD, _VAR, _ZSCORE = 0, 1, 2
-_CORR, _COV = 0, 1
+_CORR, _COV, _SLOPE, _RESIDUAL = 0, 1, 2, 3
 
 
 def delay(x: Values, d: int, out: Values) -> None:
@@ -85,6 +87,21 @@ def cov(x: Values, y: Values, d: int, out: Values) -> None:
     comoments(x, y, d, _COV, out)
 
 
+def count(x: Values, d: int, out: Values) -> None:
+    """Number of known values other than 0."""
+    _sums(np.where(np.isnan(x), np.nan, (x != 0).astype(np.float64)), d, 0, out)
+
+
+def regression_slope(y: Values, x: Values, d: int, out: Values) -> None:
+    """Slope of the least-squares line of y on x over the rows where both are known; null where x is constant."""
+    comoments(x, y, d, _SLOPE, out)
+
+
+def regression_residual(y: Values, x: Values, d: int, out: Values) -> None:
+    """Distance of the current y from that line; null where y or x is."""
+    comoments(x, y, d, _RESIDUAL, out)
+
+
 def minimum(x: Values, d: int, out: Values) -> None:
     """Smallest value of the window."""
     _extremes(x, d, -1.0, out)
@@ -108,6 +125,11 @@ def argmax(x: Values, d: int, out: Values) -> None:
 def median(x: Values, d: int, out: Values) -> None:
     """Median of the window."""
     _quantiles(x, d, 0.5, out)
+
+
+def quantile(x: Values, d: int, q: float, out: Values) -> None:
+    """Quantile of the window, linear between neighbours (Hyndman and Fan 1996, type 7)."""
+    _quantiles(x, d, q, out)
 
 
 @kernel
@@ -226,6 +248,41 @@ def decay_linear(x, d, out):
                 weights[j] += weight if v == v else 0.0
         for j in range(lanes):
             out[t, j] = total[j] / weights[j] if weights[j] > 0.0 else np.nan
+
+
+@kernel
+def product(x, d, out):
+    """Product of the window, kept as mantissa and exponent so that only the result can overflow."""
+    rows, lanes = x.shape
+    for t in range(rows):
+        for j in range(lanes):
+            mantissa, exponent, known = 1.0, 0, False
+            for k in range(max(0, t - d + 1), t + 1):
+                if x[k, j] == x[k, j]:
+                    part, power = math.frexp(x[k, j])
+                    mantissa *= part
+                    exponent += power
+                    known = True
+            out[t, j] = math.ldexp(mantissa, exponent) if known else np.nan
+
+
+@kernel
+def mean_deviation(x, d, out):
+    """Mean absolute deviation from the window's mean."""
+    rows, lanes = x.shape
+    for t in range(rows):
+        for j in range(lanes):
+            n, first, shift = 0, 0.0, 0.0
+            for k in range(max(0, t - d + 1), t + 1):
+                if x[k, j] == x[k, j]:
+                    first = x[k, j] if n == 0 else first
+                    shift += x[k, j] - first
+                    n += 1
+            total = 0.0
+            for k in range(max(0, t - d + 1), t + 1):
+                if x[k, j] == x[k, j]:
+                    total += abs((x[k, j] - first) - shift / n)
+            out[t, j] = total / n if n > 1 else np.nan
 
 
 @kernel

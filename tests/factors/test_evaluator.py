@@ -18,8 +18,8 @@ UNITLESS = {"TS_ZSCORE", "TS_SKEW", "TS_KURT", "TS_CORR", "ZSCORE", "GROUP_ZSCOR
 
 
 def applied(op, window):
-    """The operator on plain fields, every literal set from ``window``."""
-    series = iter(FIELDS)
+    """The operator on plain fields with this window."""
+    series, numbers = iter(FIELDS), iter((0.25, 1.5))
     args = []
     for parameter in op.parameters:
         if parameter.kind is ParameterKind.SERIES:
@@ -27,7 +27,7 @@ def applied(op, window):
         elif parameter.kind is ParameterKind.GROUP:
             args.append(Field("sector"))
         else:
-            args.append(Number(min(max(window, parameter.low), parameter.high)))
+            args.append(Number(window if parameter.kind is ParameterKind.WINDOW else next(numbers)))
     return call(op.name, *args)
 
 
@@ -74,8 +74,10 @@ def random_formula(rng, depth):
             args.append(random_formula(rng, depth - 1))
         elif parameter.kind is ParameterKind.GROUP:
             args.append(Field("sector"))
-        else:
+        elif parameter.kind is ParameterKind.WINDOW:
             args.append(Number(int(rng.integers(2, 15))))
+        else:
+            args.append(Number(max(parameter.low, min(parameter.high, float(rng.normal())))))
     return call(op.name, *args)
 
 
