@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ import pytest
 
 from app.cli import main
 from factors.demo_market import demo_market
+from storage.ingest import import_market
 from storage.markets import publish
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-W", "error", "-c", "from app.cli import main; main()")
+
+
+SHARED_DATA = Path(os.environ.get("ALPHAAGENT_SHARED_DATA", ROOT / ".." / "shared" / "data"))
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,32 @@ def _environment(home: Path, **more: str) -> dict[str, str]:
     ours = ("ALPHAAGENT_", "OPENAI_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "ALPHAAGENT_HOME": str(home), "COLUMNS": "200", **more}
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real market data; tests that need it skip without it, or fail where it is required."""
+    if not (SHARED_DATA / "us_daily_dev.parquet").is_file():
+        unavailable = pytest.fail if "shared-data" in os.environ.get("ALPHAAGENT_REQUIRE", "") else pytest.skip
+        unavailable(f"real market data is not in {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def real_markets(tmp_path_factory, shared_data):
+    """A home with the real markets ``us`` and ``cn``, hold-out from 2019; not to be changed."""
+    home = tmp_path_factory.mktemp("real")
+    for name, sectors in (("us", "us_sectors"), ("cn", "cn_industry")):
+        import_market(
+            home,
+            name,
+            shared_data / f"{name}_daily_dev.parquet",
+            membership=shared_data / f"{name}_membership.parquet",
+            sectors=shared_data / f"{sectors}.parquet",
+            train_end=date(2016, 12, 31),
+            valid_end=date(2018, 12, 31),
+        )
+    return home
 
 
 @pytest.fixture(scope="session")

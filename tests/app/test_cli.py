@@ -112,10 +112,17 @@ def test_eval_in_another_universe_is_another_measurement(kept, cli):
 
 
 def test_people_get_tables(kept, cli):
-    for command in (["eval", DIVERGENCE, "--market", "small"], ["check", DIVERGENCE], ["operators"], ["data", "list"]):
+    for command in (["eval", DIVERGENCE, "--market", "small"], ["check", DIVERGENCE], ["operators"]):
         answer = cli(kept, *command)
         assert (answer.status, answer.err) == (0, "")
         assert "│" in answer.out
+
+
+def test_people_read_of_a_market_what_it_holds(kept, cli, small):
+    answer = cli(kept, "data", "list")
+    assert (answer.status, answer.err) == (0, "")
+    assert "small (synthetic), snapshot " in answer.out
+    assert f"valid to {small.valid_end}, hold-out sealed" in answer.out
 
 
 def test_the_operator_table_is_complete(kept, cli):

@@ -1,8 +1,6 @@
 """Labels, metrics and significance against the exact reference, qlib's figures and planted truths."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,8 +17,6 @@ from factors.significance import newey_west_lags, newey_west_t
 from tests import reference
 from tests.panels import grid_of, panel_of
 from tests.reference import DAYS, INSTRUMENTS, KINDS, sample_fields
-
-SHARED = Path(os.environ.get("ALPHAAGENT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def market(kind, seed=0, train_rows=None):
@@ -163,14 +159,13 @@ def test_ties_share_ranks_and_near_ties_do_too():
     assert rank_ic[0] == pytest.approx(4.5 / np.sqrt(4.5 * 5))
 
 
-@pytest.mark.skipif(not (SHARED / "golden_qlib_ic.json").exists(), reason="needs the shared market data")
-def test_information_coefficients_reproduce_qlib():
+def test_information_coefficients_reproduce_qlib(shared_data):
     """10 factors and 4 labels over 730 days by pyqlib's calc_ic, to 1e-6.
 
     qlib keeps every intermediate as float32, whose rounding decides ties; so each node's values are rounded alike.
     """
-    golden = json.loads((SHARED / "golden_qlib_ic.json").read_text())
-    bars = pl.read_parquet(SHARED / "golden_qlib_inputs.parquet").drop("factor")
+    golden = json.loads((shared_data / "golden_qlib_ic.json").read_text())
+    bars = pl.read_parquet(shared_data / "golden_qlib_inputs.parquet").drop("factor")
     bars = bars.with_columns(pl.lit(value=False).alias("suspended"), pl.lit(value=True).alias("member"), sector=None)
     panel = Panel.from_bars(bars, bars["date"].max())
     first, last = (np.searchsorted(panel.dates, np.datetime64(golden[key])) for key in ("start", "end"))

@@ -1,7 +1,5 @@
 import math
-import os
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -11,10 +9,6 @@ from factors.errors import DataError, SettingError
 from storage.ingest import import_market
 from storage.markets import list_markets, open_market
 
-SHARED = Path(os.environ.get("ALPHAAGENT_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
-needs_shared_data = pytest.mark.skipif(
-    not (SHARED / "us_daily_dev.parquet").is_file(), reason=f"real market data is not in {SHARED}"
-)
 HEADER = "date,symbol,open,high,low,close,volume"
 
 
@@ -285,28 +279,8 @@ def test_a_damaged_parquet_file_is_refused(tmp_path):
     assert not (tmp_path / "root").exists()
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    root = tmp_path_factory.mktemp("real")
-    for name, membership, sectors in (
-        ("us", "us_membership", "us_sectors"),
-        ("cn", "cn_membership", "cn_industry"),
-    ):
-        import_market(
-            root,
-            name,
-            SHARED / f"{name}_daily_dev.parquet",
-            membership=SHARED / f"{membership}.parquet",
-            sectors=SHARED / f"{sectors}.parquet",
-            train_end=date(2016, 12, 31),
-            valid_end=date(2018, 12, 31),
-        )
-    return root
-
-
-@needs_shared_data
-def test_real_markets_are_imported_whole(real):
-    cn, us = list_markets(real)
+def test_real_markets_are_imported_whole(real_markets):
+    cn, us = list_markets(real_markets)
     assert (us.instruments, us.rows, us.last_date) == (483, 1042368, date(2018, 12, 31))
     assert (cn.instruments, cn.rows, cn.last_date) == (798, 1544389, date(2018, 12, 28))
     assert us.universes == ("sp500", "all")
@@ -318,20 +292,18 @@ def test_real_markets_are_imported_whole(real):
         assert rows + snapshot.rows == total
 
 
-@needs_shared_data
-def test_a_real_index_keeps_its_size_when_members_are_replaced(real):
-    bars = open_market(real, "cn").bars("csi300")
+def test_a_real_index_keeps_its_size_when_members_are_replaced(real_markets):
+    bars = open_market(real_markets, "cn").bars("csi300")
     sizes = bars.filter("member").group_by("date").len()["len"]
     assert (sizes.min(), sizes.max()) == (279, 289)
     assert bars.select("date", "symbol").is_unique().all()
     assert bars.filter("member")["sector"].null_count() < 0.1 * bars["member"].sum()
 
 
-@needs_shared_data
-def test_real_prices_are_continuous_over_a_split(real):
+def test_real_prices_are_continuous_over_a_split(real_markets, shared_data):
     split = date(2016, 5, 23)  # 10 shares became 20
-    raw = pl.read_parquet(SHARED / "cn_daily_dev.parquet").filter(symbol="SH600008").sort("date")
-    adjusted = open_market(real, "cn").bars("all").filter(symbol="SH600008")
+    raw = pl.read_parquet(shared_data / "cn_daily_dev.parquet").filter(symbol="SH600008").sort("date")
+    adjusted = open_market(real_markets, "cn").bars("all").filter(symbol="SH600008")
 
     def moved(bars, column):
         return bars.with_columns(pl.col(column).pct_change()).filter(date=split)[column].item()
