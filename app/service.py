@@ -8,6 +8,7 @@ from typing import Annotated, Generic, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 
 from app import problems
@@ -63,7 +64,7 @@ def create_service(settings: Settings) -> FastAPI:
             yield
             await drain(service)
 
-    service = FastAPI(
+    service = FastAPIOffline(
         title="AlphaAgent",
         summary="A team-shared alpha-mining server",
         lifespan=lifespan,

@@ -23,6 +23,7 @@ LIBRARIES = {
     "langchain_openai": "graphs",
     "openai": "graphs",
     "fastapi": "app",
+    "fastapi_offline": "app",
     "starlette": "app",
     "uvicorn": "app",
     "typer": "app",
