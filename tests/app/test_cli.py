@@ -13,9 +13,11 @@ from polars.testing import assert_frame_equal
 from app.settings import Settings
 from factors.evaluation import SplitMetrics
 from factors.evaluator import evaluate_frame
+from factors.hypothesis import Factor, factor_id
 from factors.operators import OPERATORS
-from storage.markets import open_market, publish
+from storage.markets import open_market
 from storage.records import Records
+from storage.runs import RunRequest
 
 DIVERGENCE = "-TS_CORR($close, $volume, 20)"
 MINE = ("mine", "volume shocks that overshoot", "--market", "small", "--rounds", "2", "--candidates", "4", "--json")
@@ -153,14 +155,16 @@ def test_check_against_a_market_knows_its_columns_and_its_library(mined, cli):
     assert cli(home, "check", formula, "--json").status == 0
 
 
-def test_check_survives_a_library_whose_columns_the_market_has_lost(new_home, cli, small):
+def test_check_survives_a_library_whose_columns_the_market_has_lost(new_home, cli):
     home = new_home()
-    accepted = cli(home, *MINE, "--seed", "3").json["accepted"]
-    assert any("$volume" in factor["formula"] for factor in accepted)
-    poorer = small.bars.with_columns(volume=pl.lit(None, pl.Float64))
-    publish(home, "small", poorer, train_end=small.train_end, valid_end=small.valid_end)
-    fields = open_market(home, "small").fields
-    assert cli(home, "check", "RANK($close)", "--market", "small").status == 0, fields
+    accepted = cli(home, *MINE, "--seed", "3").json
+    formula = "RANK($vwap)"
+    lost = Factor(**{**accepted["accepted"][0], "id": factor_id("small", formula), "formula": formula})
+    with Records.open(Settings(home=home).database_url) as records:
+        request = RunRequest(direction="vwap", market="small")
+        run = records.create_run(request, universe="all", snapshot=lost.snapshot, seed=1, model="offline")
+        assert records.accept_factor(lost.model_copy(update={"run_id": run.id}))
+    assert cli(home, "check", "RANK($close)", "--market", "small").status == 0
 
 
 # mine and the library

@@ -224,7 +224,7 @@ def test_a_refused_candidate_goes_back_with_its_hints_and_only_it_is_rewritten(b
 
 @pytest.mark.parametrize("attempts", [0, 1, 3, 10])
 def test_a_candidate_is_rewritten_at_most_so_many_times(bench_of, attempts):
-    researcher = Scripted([[OVERREACTION, LONG]] * 2, rewrites={LONG: LONG})
+    researcher = Scripted([[OVERREACTION, LONG], [LOUD, LONG]], rewrites={LONG: LONG})
     state = mine(bench_of(researcher, attempts=attempts, rounds=2))
     assert [ids(refused) for refused in researcher.revised] == [
         [f"{number}.2.{attempt}"] for number in (1, 2) for attempt in range(attempts)
