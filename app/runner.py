@@ -17,7 +17,6 @@ from factors.kernels.elementwise import Values
 from factors.labels import forward_return
 from factors.panel import Panel
 from factors.parse import parse
-from graphs.llm import LanguageModelResearcher
 from graphs.machine import mine
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
@@ -146,6 +145,8 @@ def researcher(settings: Settings, model: str) -> Researcher:
     key = settings.openai_api_key
     if key is None:
         raise SettingError(f"model {model!r} needs OPENAI_API_KEY to be set; without a key use model {OFFLINE!r}")
+    from graphs.llm import LanguageModelResearcher  # noqa: PLC0415 - a second of imports that offline runs go without
+
     return LanguageModelResearcher(model, key, settings.openai_base_url, settings.model_timeout)
 
 

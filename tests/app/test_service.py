@@ -14,11 +14,15 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 
-from app.runner import Runner
+from app.runner import Runner, load_panel
 from app.service import create_service
 from app.settings import Settings
+from factors.evaluator import evaluate
 from factors.hypothesis import Factor
+from factors.metrics import split_metrics
 from factors.operators import OPERATORS
+from factors.parse import parse
+from storage.markets import open_market, publish
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 
@@ -341,3 +345,18 @@ def test_a_run_that_waits_for_a_model_does_not_hold_the_server_up(new_home, serv
         Runner(settings, records).recover()
         assert [records.run(each["id"]).status for each in (run, waiting)] == ["failed", "failed"]
         assert "secret-key" not in "".join(event.model_dump_json() for event in records.events(run["id"]))
+
+
+def test_a_waiting_run_reads_the_version_it_was_posted_for(new_home, small):
+    """An import between the post and the run's turn changes nothing of what it reads."""
+    settings = Settings(home=new_home())
+    with Records.open(settings.database_url) as records:
+        runner = Runner(settings, records)
+        run = runner.submit(RunRequest(**SHORT, seed=1))
+        other = small.bars.with_columns(volume=small.bars["volume"].reverse())
+        publish(settings.home, "small", other, train_end=small.train_end, valid_end=small.valid_end)
+        assert runner.execute(run.id).status == "succeeded"
+        measured = next(record.evaluation for record in records.candidates(run.id)[0] if record.evaluation)
+    assert open_market(settings.home, "small").id != run.snapshot
+    panel, label = load_panel(open_market(settings.home, "small", run.snapshot), run.universe)
+    assert measured.splits == split_metrics(evaluate(parse(measured.formula), panel), label, panel)

@@ -196,6 +196,16 @@ def test_old_versions_stay_and_become_current_again(tmp_path):
     assert publish_demo(tmp_path) == one == open_market(tmp_path, "demo")
 
 
+def test_an_old_version_is_opened_by_its_id_and_nothing_else_is(tmp_path):
+    old = publish_demo(tmp_path)
+    publish_demo(tmp_path, make_bars(symbols=("A", "B")))
+    assert open_market(tmp_path, "demo").id != old.id
+    assert open_market(tmp_path, "demo", old.id) == old
+    for version in ("0" * 16, "../demo", ""):
+        with pytest.raises(NotFoundError, match="has no version"):
+            open_market(tmp_path, "demo", version)
+
+
 def test_the_same_content_has_the_same_id_in_another_market(tmp_path):
     ids = {publish(tmp_path, name, make_bars(), holdout=False).id for name in ("one", "two")}
     assert len(ids) == 1
