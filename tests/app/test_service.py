@@ -352,7 +352,7 @@ def test_a_waiting_run_reads_the_version_it_was_posted_for(new_home, small):
     settings = Settings(home=new_home())
     with Records.open(settings.database_url) as records:
         runner = Runner(settings, records)
-        run = runner.submit(RunRequest(**SHORT, seed=1))
+        run = runner.submit(RunRequest(**SHORT))
         other = small.bars.with_columns(volume=small.bars["volume"].reverse())
         publish(settings.home, "small", other, train_end=small.train_end, valid_end=small.valid_end)
         assert runner.execute(run.id).status == "succeeded"
