@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -10,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from app import display
 from app.mining import mine_and_follow
@@ -49,12 +51,19 @@ def main() -> None:
     """Run the command line; a mistake in the request is one line on standard error and exit status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        app()
+        status = app(standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        if "\n" in message:  # no command was named, and this is the help
+            typer.echo(message, err=True)
+            raise SystemExit(2) from None
+        _fail(message)
     except (AlphaAgentError, OSError) as error:
         _fail(str(error))
     except ValidationError as error:
         fault = error.errors()[0]
         _fail(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
+    raise SystemExit(status or 0)
 
 
 def _fail(message: str) -> NoReturn:
@@ -111,6 +120,8 @@ def evaluate_formula(
     as_json: Json = False,
 ) -> None:
     """Measure one formula on train and valid."""
+    if values is not None and not values.absolute().parent.is_dir():
+        raise SettingError(f"no folder {values.parent} to write {values.name} into")
     snapshot = open_market(Settings().home, market)
     universe = snapshot.universe(universe)
     expr = parse(formula, (*snapshot.fields, "return"))
@@ -180,6 +191,8 @@ def serve(
 @factors.command("list")
 def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
     """The accepted factors, newest first."""
+    if market is not None:
+        open_market(Settings().home, market)
     with Records.open(Settings().database_url) as records:
         found, _ = records.factors(market=market)
     if as_json:
@@ -243,13 +256,11 @@ def _print_snapshots(snapshots: list[Snapshot], *, as_json: bool) -> None:
         display.snapshots(Console(), snapshots)
 
 
-def _write_values(write: object, path: Path) -> None:
+def _write_values(write: Callable[[Path], None], path: Path) -> None:
     """Write beside the target and rename, so that a failure leaves no half-written file."""
-    if not path.parent.is_dir():
-        raise SettingError(f"no folder {path.parent} to write {path.name} into")
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(partial)  # type: ignore[operator]
+        write(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

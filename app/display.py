@@ -1,5 +1,8 @@
 """What the command line shows to people."""
 
+import os
+import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from types import TracebackType
@@ -104,7 +107,9 @@ def leaderboard(console: Console, run: Run, accepted: list[Factor]) -> None:
 
 def factors(console: Console, found: list[Factor]) -> None:
     """A table of factors with their figures on the valid split."""
-    table = Table(title="Accepted factors, figures on the valid split", title_justify="left", show_lines=True)
+    table = Table(
+        title="Accepted factors: figures of the rank IC on the valid split", title_justify="left", show_lines=True
+    )
     table.add_column("formula and hypothesis", ratio=1)
     for column in ("RankIC", "ICIR", "t", "turnover", "R_g"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -119,9 +124,10 @@ def factors(console: Console, found: list[Factor]) -> None:
 
 def next_steps(console: Console, settings: Settings, *, demo: bool) -> None:
     """What to do after a run."""
-    steps = ["[bold]alphaagent serve[/]  share this library over HTTP (make serve)"]
+    program = "alphaagent" if shutil.which("alphaagent") else os.path.relpath(sys.argv[0])
+    steps = [f"[bold]{program} serve[/]  share this library over HTTP (make serve)"]
     if demo:
-        steps.append("[bold]alphaagent data import PATH --market NAME …[/]  use your own data; the demo is synthetic")
+        steps.append(f"[bold]{program} data import PATH --market NAME …[/]  use your own data; the demo is synthetic")
     if settings.openai_api_key is None:
         steps.append("[bold]export OPENAI_API_KEY=…[/]  let a language model play the agents; offline search did here")
     console.print("\nNext:")

@@ -77,7 +77,8 @@ class Runner:
         snapshot = open_market(self.settings.home, run.market, run.snapshot)
         panel, label = load_panel(snapshot, run.universe)
         first = self.records.first_like(run)
-        library = self.records.library(run.market, before=(first or run).created_at)
+        began = (first.started_at if first else None) or run.started_at
+        library = self.records.library(run.market, before=began)
         return Workbench(
             run=run,
             researcher=researcher(self.settings, run.model),

@@ -17,6 +17,7 @@ from app.settings import Settings
 from factors.errors import SettingError
 from factors.hypothesis import Factor
 from factors.operators import OPERATORS
+from storage.markets import open_market
 from storage.records import Records
 from storage.runs import TERMINAL, Run, RunRequest
 
@@ -143,7 +144,8 @@ async def get_events(
         if not events:
             if closing.is_set():
                 return
-            if runner.records.run(run.id).status in TERMINAL and not runner.records.events(run.id, after):
+            run = await asyncio.to_thread(runner.records.run, run.id)
+            if run.status in TERMINAL and not await asyncio.to_thread(runner.records.events, run.id, after):
                 return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -153,6 +155,8 @@ def get_factors(
     runner: Shared, market: str | None = None, limit: Limit = 50, cursor: str | None = None
 ) -> Page[Factor]:
     """The team's library."""
+    if market is not None:
+        open_market(runner.settings.home, market)
     items, following = runner.records.factors(market, limit, cursor)
     return Page(items=items, next_cursor=following)
 

@@ -44,7 +44,10 @@ class Candidate(BaseModel):
 
 
 class Factor(BaseModel):
-    """An accepted candidate in the team's library; ``hypothesis`` is its statement."""
+    """An accepted candidate in the team's library; ``hypothesis`` is its statement.
+
+    ``splits`` were measured on ``snapshot`` and ``universe`` against the ``horizon``-day label.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,6 +59,8 @@ class Factor(BaseModel):
     hypothesis: str
     run_id: str
     snapshot: str
+    universe: str
+    horizon: int = Field(ge=1)
     penalty: float
     splits: dict[str, SplitMetrics]
     created_at: datetime

@@ -88,8 +88,8 @@ class _Parser:
         return self._token.kind == "sign" and self._token.text == sign
 
     def _fault(self, expected: str, token: _Token) -> FormulaError:
-        message = f"at character {token.position + 1}: expected {expected}, found {token.text[:40]}"
-        return FormulaError(message, token.position)
+        found = f"${token.text[:40]}" if token.kind == "field" else token.text[:40]
+        return FormulaError(f"at character {token.position + 1}: expected {expected}, found {found}", token.position)
 
     def expect(self, sign_or_kind: str, expected: str) -> None:
         """Consume this sign or end, or fail with what was expected."""
@@ -159,7 +159,7 @@ class _Parser:
             return SECTOR
         if token.text in self._known_fields:
             return Field(token.text)
-        near = nearest_names(token.text, self._known_fields)
+        near = nearest_names(f"${token.text}", [f"${name}" for name in self._known_fields])
         known = ", ".join(f"${name}" for name in self._known_fields)
         raise FormulaError(
             f"at character {token.position + 1}: unknown field ${token.text[:40]}{near} (fields here: {known})",

@@ -22,7 +22,8 @@ Machine = CompiledStateGraph[State, Workbench, State, State]
 
 def build() -> Machine:
     """Compile the state machine."""
-    builder = StateGraph(State, context_schema=Workbench)
+    # The context is live objects, which have no schema to declare.
+    builder: StateGraph[State, Workbench, State, State] = StateGraph(State)
     for node in (idea, factor, regularize, evaluate, feedback):
         builder.add_node(node)
     builder.add_edge(START, "idea")

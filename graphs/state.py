@@ -1,7 +1,9 @@
 """What the state machine carries from node to node: values and ids only, so that it can be stored and resumed."""
 
 from operator import add
-from typing import Annotated, TypedDict
+from typing import Annotated
+
+from typing_extensions import TypedDict
 
 from factors.hypothesis import Candidate, Hypothesis
 from graphs.researcher import Feedback, Trial

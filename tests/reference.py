@@ -482,12 +482,12 @@ def daily_ic(value: Grid, label: Grid) -> Grid:
 
 
 def daily_rank_ic(value: Grid, label: Grid) -> Grid:
-    """Spearman correlation of each date, shape [T]; labels tie when equal, factor values within 1e-12."""
+    """Spearman correlation of each date, shape [T]; values and labels tie within 1e-12."""
     both = np.isfinite(value) & np.isfinite(label)
     value_ranks, label_ranks = np.full(value.shape, NULL), np.full(value.shape, NULL)
     for t, pairs in enumerate(both):
         value_ranks[t, pairs] = average_ranks(value[t, pairs].tolist(), TIE)
-        label_ranks[t, pairs] = average_ranks(label[t, pairs].tolist(), 0)
+        label_ranks[t, pairs] = average_ranks(label[t, pairs].tolist(), TIE)
     return daily_ic(value_ranks, label_ranks)
 
 

@@ -58,7 +58,7 @@ def test_imports_point_rightward_and_libraries_stay_in_their_room(room, path):
 
 def test_only_declared_libraries_are_imported():
     known = (
-        {"pydantic", "pydantic_core", "pydantic_settings", "platformdirs", "uuid_utils"}
+        {"pydantic", "pydantic_core", "pydantic_settings", "platformdirs", "typing_extensions", "uuid_utils"}
         | set(LIBRARIES)
         | set(ROOMS)
         | {"prompts"}
@@ -88,6 +88,12 @@ def test_the_lock_is_pinned_hashed_and_names_no_host():
     assert requirements
     assert all("==" in line and line.endswith("\\") for line in requirements)
     assert text.count("--hash=sha256:") > len(requirements)
+
+
+def test_langgraph_s_tools_can_describe_the_graph():
+    assert "hypotheses" in graph.get_input_jsonschema()["properties"]
+    assert graph.get_output_jsonschema()
+    graph.get_context_jsonschema()
 
 
 def test_the_readme_shows_the_state_machine_as_it_is():

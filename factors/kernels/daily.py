@@ -57,7 +57,7 @@ def correlations(x, label, ic, rank_ic):
                     a[n], b[n] = v, w
                     n += 1
         _average_ranks(a[:n], TIE, ra[:n])
-        _average_ranks(b[:n], 0.0, rb[:n])
+        _average_ranks(b[:n], TIE, rb[:n])
         ic[t] = _correlation(a[:n], b[:n])
         rank_ic[t] = _correlation(ra[:n], rb[:n])
 

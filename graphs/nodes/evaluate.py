@@ -83,6 +83,8 @@ def _accept(trial: Trial, state: State, bench: Workbench) -> str:
         hypothesis=state["hypotheses"][-1].statement,
         run_id=bench.run.id,
         snapshot=bench.run.snapshot,
+        universe=bench.run.universe,
+        horizon=evaluation.horizon,
         penalty=trial.verdict.penalty,
         splits=evaluation.splits,
         created_at=datetime.now(UTC),

@@ -9,6 +9,9 @@ from graphs.offline.drafting import fresh
 from graphs.offline.themes import THEMES, Theme
 from graphs.researcher import Brief
 
+PATIENCE = 2
+"""Rounds without support after which a direction is left, and only what has worked is refined."""
+
 _DIRECTION_WEIGHT = 2.0
 _UNTRIED = 0.5
 _SLOW = 0.25  # what an untried theme loses whose horizon is beyond a week: labels are one-day returns
@@ -36,7 +39,7 @@ def choose(brief: Brief, draw: Random) -> Theme:
         raise ResearcherError(f"expected a market with price columns, found only {', '.join(brief.fields)}")
     merits = _merits(brief)
     failures = sum(not feedback.supported for feedback in brief.feedback)
-    guidance = _DIRECTION_WEIGHT / 2**failures
+    guidance = _DIRECTION_WEIGHT * max(0.0, 1 - failures / PATIENCE)
     return max(
         open_themes,
         key=lambda theme: (

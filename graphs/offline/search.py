@@ -15,7 +15,7 @@ from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
 from factors.parse import parse
 from graphs.offline.breeding import crossed, flipped, mutated, shortened, simplified, smoothed, uprooted
-from graphs.offline.choice import choose, nearest
+from graphs.offline.choice import PATIENCE, choose, nearest
 from graphs.offline.concepts import fidelity, implied, named, overlap
 from graphs.offline.drafting import Batch, exceeds, fresh, kin, legible, spoken
 from graphs.offline.results import figures, wrong_way
@@ -105,7 +105,8 @@ class OfflineResearcher:
         best = max((trial.reward for trial in trials), default=float("-inf"))
         turnable = [trial for trial in measured if wrong_way(trial)]
         rounds = sum(earlier.statement == hypothesis.statement for earlier in brief.hypotheses)
-        promising = accepted > 0 or best > PROMISE or bool(turnable)
+        failures = sum(not feedback.supported for feedback in brief.feedback)
+        promising = accepted > 0 or bool(turnable) or (best > PROMISE and failures < PATIENCE)
         return Feedback(
             supported=accepted > 0 or best > SUPPORT,
             lesson=_lesson(trials, measured, turnable, accepted),

@@ -56,7 +56,7 @@ def test_precedence_is_that_of_c():
     [
         ("TS_MEEN($close, 5)", "did you mean TS_MEAN", 0),
         ("1 + RNK($close)", "unknown operator RNK; did you mean RANK", 4),
-        ("$clos", "unknown field $clos; did you mean close", 0),
+        ("$clos", "unknown field $clos; did you mean $close", 0),
         ("TS_MEAN($close)", "takes 2 arguments, not 1", 0),
         ("RANK($close, 5)", "takes 1 argument, not 2", 0),
         ("TS_MEAN($close, 0)", "d must be an integer literal from 1 to 1000, not 0", 0),

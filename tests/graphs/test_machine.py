@@ -307,6 +307,8 @@ def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, record
         hypothesis="idea 1",
         run_id=bench.run.id,
         snapshot=snapshot.id,
+        universe="synthetic200",
+        horizon=1,
         penalty=trial.verdict.penalty,
         splits=trial.evaluation.splits,
         created_at=factor.created_at,

@@ -81,6 +81,8 @@ def factor(run, formula="RANK($close)", at=NOON, market="cn"):
         hypothesis="dear stocks stay dear",
         run_id=run.id,
         snapshot="s1",
+        universe="csi300",
+        horizon=1,
         penalty=0.25,
         splits={"train": metrics(), "valid": metrics(None)},
         created_at=at,

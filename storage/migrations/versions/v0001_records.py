@@ -100,6 +100,8 @@ def _library() -> None:
         sa.Column("hypothesis", sa.Text, nullable=False),
         sa.Column("run_id", sa.Text, nullable=False),
         sa.Column("snapshot", sa.Text, nullable=False),
+        sa.Column("universe", sa.Text, nullable=False),
+        sa.Column("horizon", sa.Integer, nullable=False),
         sa.Column("penalty", sa.Double, nullable=False),
         sa.Column("splits", sa.Text, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
