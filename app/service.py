@@ -6,10 +6,12 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Generic, TypeVar
 
+import anyio
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problems
 from app.runner import Runner, RunQueue
@@ -71,9 +73,27 @@ def create_service(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
     )
+    service.add_middleware(HangUps)
     problems.install(service)
     service.include_router(routes)
     return service
+
+
+class HangUps:
+    """Takes a client's leaving an event stream for what it is.
+
+    FastAPI's keep-alive still writes to the stream that the client closed, and that would be logged as a failure.
+    """
+
+    def __init__(self, service: ASGIApp) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; a stream whose client is gone ends."""
+        try:
+            await self._service(scope, receive, send)
+        except* anyio.BrokenResourceError:
+            pass
 
 
 async def drain(service: FastAPI) -> None:

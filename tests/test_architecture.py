@@ -22,6 +22,7 @@ LIBRARIES = {
     "langchain_core": "graphs",
     "langchain_openai": "graphs",
     "openai": "graphs",
+    "anyio": "app",
     "fastapi": "app",
     "fastapi_offline": "app",
     "starlette": "app",

@@ -134,7 +134,7 @@ def test_the_library_is_paged_and_each_factor_has_its_place(client):
     factor = first["items"][0]
     assert client.get(f"/factors/{factor['id']}").json() == factor
     assert set(factor) == set(Factor.model_fields)
-    assert client.get("/factors", params={"market": "other"}).json() == {"items": [], "next_cursor": None}
+    assert client.get("/factors", params={"market": "other"}).status_code == 404
 
 
 def test_a_failed_run_says_why_in_its_last_event(client, home):
@@ -360,3 +360,15 @@ def test_a_waiting_run_reads_the_version_it_was_posted_for(new_home, small):
     assert open_market(settings.home, "small").id != run.snapshot
     panel, label = load_panel(open_market(settings.home, "small", run.snapshot), run.universe)
     assert measured.splits == split_metrics(evaluate(parse(measured.formula), panel), label, panel)
+
+
+def test_followers_may_hang_up_at_any_time(new_home, serve):
+    service = serve(new_home())
+    run = service.post(**LONG).json()
+    for lines in (1, 5, 50, 200):
+        for _ in zip(range(lines), service.lines(run["id"]), strict=False):
+            pass
+    assert service.get("/healthz").status_code == 200
+    service.process.send_signal(SIGTERM)
+    _, noise = service.process.communicate(timeout=10)
+    assert noise == ""
