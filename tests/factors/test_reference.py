@@ -423,8 +423,8 @@ def test_daily_ic_by_hand():
 def test_daily_rank_ic_by_hand():
     value = np.array([[1, 2, 30, N], [1, 1 + 5e-13, 2, N], [1, 2, 3, 4], [1, 1 + 5e-13, N, N]])
     label = np.array([[1, 300, 2, 5], [1, 2, 3, 0], [1, 1 + 5e-13, 3, 3], [1, 2, 3, 4]])
-    # Second: ranks 1.5 1.5 3 with 1 2 3. Third: ranks 1 2 3 4 with 1 2 3.5 3.5.
-    same(daily_rank_ic(value, label), [0.5, 1.5 / math.sqrt(3), 4.5 / math.sqrt(5 * 4.5), N])
+    # Second: ranks 1.5 1.5 3 with 1 2 3. Third: ranks 1 2 3 4 with 1.5 1.5 3.5 3.5.
+    same(daily_rank_ic(value, label), [0.5, 1.5 / math.sqrt(3), 4 / math.sqrt(5 * 4), N])
 
 
 def test_daily_ics_agree_with_scipy():
