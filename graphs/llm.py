@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from factors.errors import ResearcherError
 from factors.hypothesis import Candidate, Hypothesis
 from factors.regularization import Limits
+from factors.verdict import hints
 from graphs.prompts import operator_table, render
 from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 
@@ -134,12 +135,12 @@ def _lines(texts: object) -> str:
 
 
 def _summary(trial: Trial) -> str:
-    """One trial in words: the formula, then the failed checks or the measured rank ICs."""
+    """One trial in words: the formula, then the measured rank ICs, then the failed checks with their hints."""
     words = f"{trial.candidate.name}: {trial.candidate.formula}"
-    failed = [check for check in (*trial.verdict.checks, *trial.admission) if not check.passed]
     if trial.evaluation:
         figures = (f"{split} rank IC {m.rank_ic or 0:.4f}" for split, m in trial.evaluation.splits.items())
         words += f"; {', '.join(figures)}"
+    failed = hints((*trial.verdict.checks, *trial.admission))
     if failed:
-        words += "; refused: " + " | ".join(f"{check.name}: {check.hint}" for check in failed)
+        words += f"; refused: {' | '.join(failed)}"
     return words

@@ -12,7 +12,7 @@ from factors.kernels.rolling import TIE
 
 @kernel
 def _gather(x, group, t, values, groups, cells):
-    """Collect the day's known cells, ordered by group; return their number."""
+    """Collect the day's known cells that take part; return their number."""
     blocks, _, lanes = x.shape
     n = 0
     for b in range(blocks):
