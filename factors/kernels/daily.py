@@ -3,7 +3,7 @@
 import numpy as np
 
 from factors.kernels.compile import kernel
-from factors.kernels.rolling import TIE
+from factors.kernels.order import TIE
 
 
 @kernel

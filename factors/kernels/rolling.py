@@ -13,10 +13,9 @@ import math
 import numpy as np
 
 from factors.kernels.compile import kernel
-from factors.kernels.elementwise import Values
+from factors.kernels.elementwise import Values, clean
 from factors.kernels.moments import comoments, higher_moments, moments
-
-TIE = 1e-12  # relative distance under which two values rank equal
+from factors.kernels.order import TIE
 
 _STD, _VAR, _ZSCORE = 0, 1, 2
 _CORR, _COV, _SLOPE, _RESIDUAL = 0, 1, 2, 3
@@ -32,6 +31,7 @@ def delta(x: Values, d: int, out: Values) -> None:
     """The value less the one d rows ago."""
     delay(x, d, out)
     np.subtract(x, out, out=out)
+    clean(out)
 
 
 def pct_change(x: Values, d: int, out: Values) -> None:
@@ -40,6 +40,7 @@ def pct_change(x: Values, d: int, out: Values) -> None:
     with np.errstate(all="ignore"):
         np.divide(x, out, out=out)
     out -= 1.0
+    clean(out)
 
 
 def total(x: Values, d: int, out: Values) -> None:
@@ -158,7 +159,7 @@ def _sums(x, d, average, out):
                 known = n[j] + suffix_n[i + 1, j]
                 value = total[j] + suffix[i + 1, j]
                 value = value / known if average else value
-                out[start + i, j] = value if known > 0.0 else np.nan
+                out[start + i, j] = value if known > 0.0 and abs(value) < np.inf else np.nan
 
 
 @kernel
@@ -247,7 +248,8 @@ def decay_linear(x, d, out):
                 total[j] += weight * v if v == v else 0.0
                 weights[j] += weight if v == v else 0.0
         for j in range(lanes):
-            out[t, j] = total[j] / weights[j] if weights[j] > 0.0 else np.nan
+            value = total[j] / weights[j]
+            out[t, j] = value if abs(value) < np.inf else np.nan
 
 
 @kernel
@@ -263,7 +265,8 @@ def product(x, d, out):
                     mantissa *= part
                     exponent += power
                     known = True
-            out[t, j] = math.ldexp(mantissa, exponent) if known else np.nan
+            value = math.ldexp(mantissa, exponent)
+            out[t, j] = value if known and abs(value) < np.inf else np.nan
 
 
 @kernel
@@ -282,7 +285,8 @@ def mean_deviation(x, d, out):
             for k in range(max(0, t - d + 1), t + 1):
                 if x[k, j] == x[k, j]:
                     total += abs((x[k, j] - first) - shift / n)
-            out[t, j] = total / n if n > 1 else np.nan
+            value = total / n
+            out[t, j] = value if n > 1 and value < np.inf else np.nan
 
 
 @kernel
@@ -311,4 +315,5 @@ def _quantiles(x, d, q, out):
             low = int(position)
             high = min(low + 1, n - 1)
             share = position - low
-            out[t, j] = window[low] + (window[high] - window[low]) * share
+            value = window[low] + (window[high] - window[low]) * share
+            out[t, j] = value if abs(value) < np.inf else np.nan

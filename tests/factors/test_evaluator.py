@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from factors.evaluator import _compute, evaluate, evaluate_frame
+from factors.evaluator import evaluate, evaluate_frame
 from factors.expression import Call, Expr, Field, Number, call
 from factors.operators import OPERATORS, Kind, ParameterKind
 from factors.parse import parse
-from tests.panels import bars_of, grid_of, panel_of, tree_of
+from tests.panels import bars_of, grid_of, panel_of, tree_of, unmasked
 from tests.reference import DAYS, INSTRUMENTS, KINDS, factor_values, sample_fields
 from tests.reference import evaluate as exact
 
@@ -94,14 +94,14 @@ def test_nested_formulas_equal_the_reference(seed):
     fields, member, sector, _ = sample_fields(rng, str(rng.choice(["complete", "ragged", "suspended", "sparse"])))
     panel = panel_of(fields, member, sector)
     inner = {f"x{i}": arg for i, arg in enumerate(expr.args) if not isinstance(arg, Number) and arg.children}
-    known = {name: grid_of(_compute(arg, panel), panel, INSTRUMENTS, DAYS) for name, arg in inner.items()}
+    known = {name: grid_of(unmasked(arg, panel), panel, INSTRUMENTS, DAYS) for name, arg in inner.items()}
     outer = ("call", expr.op.name, [
         ("field", f"x{i}") if f"x{i}" in inner else tree_of(arg) for i, arg in enumerate(expr.args)
     ])  # fmt: skip
     bar = np.any([~np.isnan(grid) for grid in fields.values()], axis=0)
     with np.errstate(all="ignore"):
         slow = exact(outer, fields | known, member & bar, sector)
-    fast = grid_of(_compute(expr, panel), panel, INSTRUMENTS, DAYS)
+    fast = grid_of(unmasked(expr, panel), panel, INSTRUMENTS, DAYS)
     size = max([1.0, *(np.nanmax(np.abs(grid), initial=0.0) for grid in (fields | known).values())])
     assert_close(np.where(bar, fast, np.nan), np.where(bar, slow, np.nan), 1e-9 * size)
 

@@ -1,13 +1,14 @@
 """Labels, metrics and significance against the exact reference, qlib's figures and planted truths."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from factors.evaluator import _node, evaluate
-from factors.expression import distinct
+from factors.evaluator import evaluate
+from factors.expression import Call, Field, distinct
 from factors.kernels import daily
 from factors.labels import forward_return, within
 from factors.metrics import daily_metrics, split_metrics
@@ -15,7 +16,7 @@ from factors.panel import Panel
 from factors.parse import parse
 from factors.significance import newey_west_lags, newey_west_t
 from tests import reference
-from tests.panels import grid_of, panel_of
+from tests.panels import grid_of, panel_of, unmasked
 from tests.reference import DAYS, INSTRUMENTS, KINDS, sample_fields
 
 
@@ -204,12 +205,15 @@ OURS = {
 
 
 def in_float32(expr, panel):
-    """Values of a formula with every node's result rounded to float32."""
-    results = {}
+    """Values of a formula with every node's result rounded to float32, each then read as a field."""
+    rounded, fields = {}, dict(panel.fields)
     for node in distinct(expr):
-        value = _node(node, results, panel)
-        results[node] = value if isinstance(value, float) else value.astype(np.float32).astype(np.float64)
-    return results[expr]
+        if isinstance(node, Call):
+            alone = Call(node.op, tuple(rounded.get(arg, arg) for arg in node.args))
+            values = unmasked(alone, replace(panel, fields=fields))
+            rounded[node] = Field(f"node{len(rounded)}")
+            fields[rounded[node].name] = values.astype(np.float32).astype(np.float64)
+    return fields[rounded[expr].name]
 
 
 def qlib_label(panel, name):

@@ -1,0 +1,142 @@
+"""What a cross-sectional operator does to one set of values of one day: ``[n]`` float64, NaN for null, changed in place."""
+
+import numpy as np
+
+from factors.kernels.compile import kernel, reduction
+from factors.kernels.order import ascend, tied, workspace
+
+
+@kernel
+def scratch(size):
+    """Room to rank segments of up to ``size`` values."""
+    return (
+        np.empty(size + 1),
+        np.empty(size + 1, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size),
+        workspace(size),
+    )
+
+
+@reduction
+def count(v):
+    """Number of known values."""
+    n = 0
+    for i in range(len(v)):
+        n += 1 if v[i] == v[i] else 0
+    return n
+
+
+@reduction
+def total(v, centre):
+    """Sum of the known values' distances from ``centre``."""
+    s = 0.0
+    for i in range(len(v)):
+        s += v[i] - centre if v[i] == v[i] else 0.0
+    return s
+
+
+@reduction
+def absolute_total(v, centre):
+    """Sum of the known values' absolute distances from ``centre``."""
+    s = 0.0
+    for i in range(len(v)):
+        s += abs(v[i] - centre) if v[i] == v[i] else 0.0
+    return s
+
+
+@reduction
+def squares(v, centre, unit):
+    """Sum of the known values' squared distances from ``centre``, in ``unit``."""
+    s = 0.0
+    for i in range(len(v)):
+        e = (v[i] - centre) / unit if v[i] == v[i] else 0.0
+        s += e * e
+    return s
+
+
+@reduction
+def farthest(v, centre):
+    """Largest distance of a known value from ``centre``."""
+    far = 0.0
+    for i in range(len(v)):
+        e = abs(v[i] - centre) if v[i] == v[i] else 0.0
+        far = e if e > far else far
+    return far
+
+
+@kernel
+def first_known(v):
+    """The first known value; null where there is none."""
+    for i in range(len(v)):
+        if v[i] == v[i]:
+            return v[i]
+    return np.nan
+
+
+@kernel
+def mean(v):
+    """Mean of the known values, summed about the first, so that equal values have exactly their own as mean."""
+    anchor = first_known(v)
+    return anchor + total(v, anchor) / count(v)
+
+
+@kernel
+def deviation(v):
+    """(mean, standard deviation with ddof 1) of the known values; 0 where they are equal, null for fewer than two."""
+    n, centre = count(v), mean(v)
+    if n < 2 or farthest(v, first_known(v)) == 0.0:
+        return centre, np.nan if n < 2 else 0.0
+    unit = farthest(v, centre)
+    return centre, unit * np.sqrt(squares(v, centre, unit) / (n - 1))
+
+
+@reduction
+def ties(ordered, n):
+    """Number of neighbours that tie."""
+    found = 0
+    for i in range(n - 1):
+        found += 1 if tied(ordered[i], ordered[i + 1]) else 0
+    return found
+
+
+@kernel
+def average_ranks(ordered, n):
+    """Replace ascending values by their ranks from 1, ties averaged."""
+    if ties(ordered, n) == 0:
+        for i in range(n):
+            ordered[i] = i + 1.0
+        return
+    first = 0
+    while first < n:
+        last = first
+        while last + 1 < n and tied(ordered[last], ordered[last + 1]):
+            last += 1
+        for k in range(first, last + 1):
+            ordered[k] = (first + last) * 0.5 + 1.0
+        first = last + 1
+
+
+@kernel
+def rank(v, scratch):
+    """Percentile rank in (0, 1], ties averaged."""
+    values, cells, order, ordered, sorting = scratch
+    n = gather(v, values, cells)
+    ascend(values, n, order, ordered, sorting)
+    average_ranks(ordered, n)
+    for i in range(n):
+        ordered[i] /= n
+    for i in range(n):
+        v[cells[order[i]]] = ordered[i]
+
+
+@kernel
+def gather(v, values, cells):
+    """Collect the known values and their places; one more is written than kept."""
+    n = 0
+    for i in range(len(v)):
+        value = v[i]
+        values[n] = value + 0.0
+        cells[n] = i
+        n += np.int64(value == value)
+    return n
