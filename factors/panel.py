@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from factors.kernels.elementwise import Values
 from factors.kernels.rolling import pct_change
+from factors.kernels.tile import LANES
 
-LANES = 64
 KEYS = ("date", "symbol", "suspended", "member", "sector")
 
 Mask = NDArray[np.bool_]
