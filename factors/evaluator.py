@@ -6,7 +6,8 @@ How a formula is computed:
 2. A field is the panel's array, a number stays a float.
 3. An ELEMENTWISE kernel takes arrays or floats and returns an array.
 4. A TIME_SERIES kernel fills one tile at a time from its series arguments and literal parameters.
-5. A CROSS_SECTION or GROUP kernel fills all tiles day by day among the universe's members or their sectors.
+5. A CROSS_SECTION or GROUP kernel fills all tiles from its series, the universe's members or their sectors, and its
+   literal parameters, day by day.
 6. An array is dropped after its last use.
 7. The result is null where the instrument has no bar or fewer rows of history than the formula looks back.
 """
@@ -19,7 +20,7 @@ import polars as pl
 
 from factors.expression import Call, Expr, Field, Number, distinct
 from factors.kernels.elementwise import Values
-from factors.operators import Kind, ParameterKind
+from factors.operators import LITERAL_KINDS, Kind, ParameterKind
 from factors.panel import Panel
 from factors.parse import parse
 
@@ -78,16 +79,16 @@ def _node(node: Expr, results: dict[Expr, Values | float], panel: Panel) -> Valu
         for parameter, arg in zip(node.op.parameters, node.args, strict=True)
         if parameter.kind is ParameterKind.SERIES
     ]
+    literals = [
+        arg.value if parameter.kind is ParameterKind.NUMBER else int(arg.value)
+        for parameter, arg in zip(node.op.parameters, node.args, strict=True)
+        if isinstance(arg, Number) and parameter.kind in LITERAL_KINDS
+    ]
     if node.op.kind is Kind.TIME_SERIES:
-        literals = [
-            int(arg.value) if parameter.kind is ParameterKind.WINDOW else arg.value
-            for parameter, arg in zip(node.op.parameters, node.args, strict=True)
-            if isinstance(arg, Number) and parameter.kind is not ParameterKind.SERIES
-        ]
         for tile in range(panel.shape[0]):
             node.op.kernel(*(np.ascontiguousarray(values[tile]) for values in series), *literals, out[tile])
     else:
         groups = panel.universe if node.op.kind is Kind.CROSS_SECTION else panel.sectors
-        node.op.kernel(np.ascontiguousarray(series[0]), groups, out)
+        node.op.kernel(np.ascontiguousarray(series[0]), groups, *literals, out)
     out[np.isinf(out)] = np.nan
     return out

@@ -188,7 +188,7 @@ def _exact_pair(x, y, t, j, d, mode):
             sx += v - x0
             sy += w - y0
             n += 1
-    if n < 2 or (flat_x and mode != 1) or (flat_y and mode == 0):
+    if n < 2 or (flat_x and mode != 1) or (flat_y and mode in (0, 4)):
         return np.nan
     mx, my = x0 + sx / n, y0 + sy / n
     if flat_x or flat_y:
@@ -219,8 +219,9 @@ def _exact_pair(x, y, t, j, d, mode):
 
 @kernel
 def _pair(mode, n, xx, yy, xy, dx, dy):
-    if mode == 0:
+    if mode in (0, 4):
         value = min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy))))
+        value = value * value if mode == 4 else value
     elif mode == 1:
         value = xy / (n - 1.0)
     else:
@@ -230,7 +231,7 @@ def _pair(mode, n, xx, yy, xy, dx, dy):
 
 @kernel
 def comoments(x, y, d, mode, out):
-    """Mode 0: correlation; 1: covariance; 2: slope of y on x; 3: the current y's distance from that line."""
+    """Mode 0: correlation; 1: covariance; 2: slope of y on x; 3: the current y's distance from that line; 4: R²."""
     rows, lanes = x.shape
     suffix, sums = np.zeros((6, d + 1, lanes)), np.zeros((6, lanes))
     ax, ay = np.zeros(lanes), np.zeros(lanes)
