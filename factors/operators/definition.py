@@ -84,8 +84,14 @@ class Parameter:
         if fits and literal is not None and (not whole or literal.is_integer()):
             return ""
         what = "an integer literal" if whole else "a literal"
+        if self._unbounded:
+            return f"{self.name} must be {what}"
         limit = f"below {self._limit}" if self._exclusive else self._limit
         return f"{self.name} must be {what} from {self.low:g} to {limit}"
+
+    @property
+    def _unbounded(self) -> bool:
+        return self.low == float("-inf")
 
     @property
     def _limit(self) -> str:
@@ -99,6 +105,8 @@ class Parameter:
     def __str__(self) -> str:
         if self.kind not in LITERAL_KINDS:
             return self.name
+        if self._unbounded:
+            return f"{self.name}: number"
         return f"{self.name}: {self.low:g}..{'<' if self._exclusive else ''}{self._limit}"
 
 

@@ -85,11 +85,11 @@ def _pairs() -> Iterable[Operator]:
     yield _op("TS_COV", rolling.cov, "covariance (ddof 1) of x and y over d rows", X, Y, D, source=KAKUSHADZE,
               aliases=("TS_COVARIANCE",), qlib="Cov")  # fmt: skip
     yield _op("REGBETA", rolling.regression_slope, "slope of y on x over the last d rows", Y, X, D,
-              qlib="Slope(y, d) where x is SEQUENCE(d)")  # fmt: skip
+              qlib="Slope(y, d) if x is SEQUENCE(d)")  # fmt: skip
     yield _op("REGRESI", rolling.regression_residual, "y less the line fitted on x over the last d rows", Y, X, D,
-              qlib="Resi(y, d) where x is SEQUENCE(d)")  # fmt: skip
+              qlib="Resi(y, d) if x is SEQUENCE(d)")  # fmt: skip
     yield _op("REGRSQ", trend.regression_r_squared, "share of the variance of y that the line on x explains, over "
-              "d rows", Y, X, D, qlib="Rsquare(y, d) where x is SEQUENCE(d)")  # fmt: skip
+              "d rows", Y, X, D, qlib="Rsquare(y, d) if x is SEQUENCE(d)")  # fmt: skip
     yield _op("SEQUENCE", trend.sequence, "1, 2, …, d over a window's rows; only as a direct argument of an operator "
               "of pairs with the same window, as in REGBETA($close, SEQUENCE(20), 20)", D,
               look_back=LookBack.NONE)  # fmt: skip
