@@ -18,7 +18,7 @@ from rich.text import Text
 from app.settings import Settings
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.hypothesis import Factor
-from factors.operators import Operator
+from factors.operators import Composite, Kind, Operator
 from factors.significance import expected_best_t
 from factors.verdict import Check
 from storage.markets import Snapshot
@@ -158,13 +158,41 @@ def checks(console: Console, formula: str, verdict: Iterable[Check]) -> None:
     console.print(table)
 
 
-def operators(console: Console, known: Iterable[Operator]) -> None:
-    """The operator table."""
-    table = Table()
-    for column in ("operator", "kind", "meaning"):
-        table.add_column(column)
+def operators(console: Console, known: Iterable[Operator], composites: Iterable[Composite]) -> None:
+    """The operators, a table for each kind, and the composites with what they stand for."""
+    families: dict[Kind, list[Operator]] = {}
     for op in known:
-        table.add_row(escape(op.signature), op.kind.value, escape(op.doc))
+        families.setdefault(op.kind, []).append(op)
+    for kind, family in families.items():
+        columns = {
+            "operator": [op.signature for op in family],
+            "meaning": [f"{op.doc} (also {', '.join(op.aliases)})" if op.aliases else op.doc for op in family],
+            "look-back": [op.look_back_rule for op in family],
+            "qlib": [op.qlib or "" for op in family],
+        }
+        _table(console, kind.value, columns)
+    columns = {
+        "composite": [one.signature for one in composites],
+        "meaning": [f"{one.doc}\n{one.expansion}" for one in composites],
+    }
+    _table(console, "composites, which the parser writes out", columns)
+
+
+def _table(console: Console, title: str, columns: dict[str, list[str]]) -> None:
+    """A table as wide as the terminal; what is the same in all rows is said once, in the title."""
+    alike = [f"{name} {cells[0] or 'none'}" for name, cells in columns.items() if len(set(cells)) == 1]
+    shown = {name: cells for name, cells in columns.items() if len(set(cells)) > 1}
+    table = Table(title=", ".join([title, *alike]), title_justify="left", expand=True)
+    for name in shown:
+        table.add_column(
+            name,
+            ratio={"meaning": 5, "qlib": 3}.get(name),
+            no_wrap=name in {"operator", "composite"},
+            overflow="fold",
+            max_width=len(name) if name == "look-back" else None,
+        )
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*map(escape, row))
     console.print(table)
 
 

@@ -29,7 +29,7 @@ from factors.expression import Call, Expr, Field, Number
 from factors.kernels.elementwise import Values
 from factors.kernels.history import hide_unseasoned
 from factors.memo import Memo, Pool
-from factors.operators import Kind, ParameterKind
+from factors.operators import LITERAL_KINDS, Kind, ParameterKind
 from factors.panel import Panel
 from factors.parse import parse
 from factors.plan import Task, plan, series
@@ -107,8 +107,8 @@ class Evaluator:
 
     def _by_day(self, task: Task, arrays: dict[Expr, Values], target: Values) -> None:
         call = task.calls[0]
-        argument = series(call)[0]
-        values = np.full(target.shape, argument.value) if isinstance(argument, Number) else self._array(argument, arrays)
+        x = series(call)[0]
+        values = np.full(target.shape, x.value) if isinstance(x, Number) else self._array(x, arrays)
         groups = self.panel.universe if call.op.kind is Kind.CROSS_SECTION else self.panel.sectors
         literals = _literals(call)
         self.team.days(
@@ -133,7 +133,8 @@ class Evaluator:
     def _operand(self, node: Expr, call: Call, arrays: dict[Expr, Values], tile: int) -> Values | float:
         if isinstance(node, Number):
             return node.value if call.op.kind is Kind.ELEMENTWISE else np.full(self.panel.shape[1:], node.value)
-        return self._array(node, arrays)[tile]
+        values: Values = self._array(node, arrays)[tile]
+        return values
 
     def _array(self, node: Expr, arrays: dict[Expr, Values]) -> Values:
         return self.panel.fields[node.name] if isinstance(node, Field) else arrays[node]
@@ -161,7 +162,7 @@ def evaluate_frame(formula: str, bars: pl.DataFrame) -> pl.DataFrame:
 
 def _literals(call: Call) -> list[int | float]:
     return [
-        int(arg.value) if parameter.kind is ParameterKind.WINDOW else arg.value
+        arg.value if parameter.kind is ParameterKind.NUMBER else int(arg.value)
         for parameter, arg in zip(call.op.parameters, call.args, strict=True)
-        if isinstance(arg, Number) and parameter.kind is not ParameterKind.SERIES
+        if isinstance(arg, Number) and parameter.kind in LITERAL_KINDS
     ]

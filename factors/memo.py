@@ -66,7 +66,7 @@ class Memo:
         """How often a sub-expression came up before the current formula, or is announced to."""
         return self._ahead[node] + self._behind.get(node, 1) - 1
 
-    def __contains__(self, node: Expr) -> bool:
+    def __contains__(self, node: object) -> bool:
         return node in self._kept
 
     def take(self, node: Expr) -> Values:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from factors.expression import Call, Expr, distinct
-from factors.operators import Kind, ParameterKind
+from factors.operators import Kind, LookBack, ParameterKind
 
 BY_DAY = frozenset({Kind.CROSS_SECTION, Kind.GROUP})
 
@@ -64,7 +64,7 @@ def plan(root: Expr, known: Container[Expr], uses: Callable[[Expr], int]) -> lis
             task_of[call] = call
         else:
             task_of[call] = readers.pop()
-    return [_task(target, [call for call in calls if task_of[call] is target], whole) for target in calls if target in whole]
+    return [_task([call for call in calls if task_of[call] is target]) for target in calls if target in whole]
 
 
 def _unknown_calls(root: Expr, known: Container[Expr]) -> list[Call]:
@@ -81,13 +81,13 @@ def _unknown_calls(root: Expr, known: Container[Expr]) -> list[Call]:
 
 def _is_costly(call: Call) -> bool:
     """Whether reading its values back is cheaper than computing them again."""
-    return call.op.kind is Kind.TIME_SERIES and not call.op.shifts
+    return call.op.kind is Kind.TIME_SERIES and call.op.look_back is not LookBack.SHIFT
 
 
-def _task(target: Call, calls: list[Call], whole: set[Expr]) -> Task:
+def _task(calls: list[Call]) -> Task:
     arguments = {argument for call in calls for argument in series(call)}
     last_use = {argument: call for call in calls for argument in series(call)}
     ended: dict[Call, tuple[Call, ...]] = {}
     for call in calls[:-1]:
         ended[last_use[call]] = (*ended.get(last_use[call], ()), call)
-    return Task(target, tuple(calls), frozenset(arguments.difference(calls)), ended)
+    return Task(calls[-1], tuple(calls), frozenset(arguments.difference(calls)), ended)

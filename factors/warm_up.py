@@ -41,6 +41,7 @@ def _example(op: Operator) -> Expr:
         ParameterKind.SERIES: lambda _: Field("close"),
         ParameterKind.GROUP: lambda _: SECTOR,
         ParameterKind.WINDOW: lambda low: Number(low + 1),
+        ParameterKind.INTEGER: Number,
         ParameterKind.NUMBER: Number,
     }
     return call(op.name, *(argument[parameter.kind](parameter.low) for parameter in op.parameters))

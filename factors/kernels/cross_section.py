@@ -16,78 +16,78 @@ from factors.kernels.compile import kernel, reduction
 @kernel
 def rank(x, group, out, start, stop):
     """Percentile rank in (0, 1] within the group, ties averaged; neighbours within 1e-12 relative are tied."""
-    day, scratch = _day(x), segment.scratch(x.shape[0] * x.shape[2])
+    day, scratch = lay_day(x), segment.scratch(x.shape[0] * x.shape[2])
     for t in range(start, stop):
-        values, starts = _read(x, group, t, day)
+        values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
             segment.rank(values[starts[g] : starts[g + 1]], scratch)
-        _write(values, starts, day, out, t)
+        write_day(values, starts, day, out, t)
 
 
 @kernel
 def zscore(x, group, out, start, stop):
     """Distance from the group's mean in standard deviations (ddof 1); null where the group is constant."""
-    day = _day(x)
+    day = lay_day(x)
     for t in range(start, stop):
-        values, starts = _read(x, group, t, day)
+        values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
             v = values[starts[g] : starts[g + 1]]
             centre, std = segment.deviation(v)
             v -= centre
             v /= std if std > 0.0 else np.nan
-        _write(values, starts, day, out, t)
+        write_day(values, starts, day, out, t)
 
 
 @kernel
 def scale(x, group, out, start, stop):
     """The value over the sum of its group's absolute values; null where that is 0."""
-    day = _day(x)
+    day = lay_day(x)
     for t in range(start, stop):
-        values, starts = _read(x, group, t, day)
+        values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
             v = values[starts[g] : starts[g + 1]]
             v /= segment.absolute_total(v, 0.0)
-        _write(values, starts, day, out, t)
+        write_day(values, starts, day, out, t)
 
 
 @kernel
 def demean(x, group, out, start, stop):
     """The value less its group's mean."""
-    day = _day(x)
+    day = lay_day(x)
     for t in range(start, stop):
-        values, starts = _read(x, group, t, day)
+        values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
             v = values[starts[g] : starts[g + 1]]
             v -= segment.mean(v)
-        _write(values, starts, day, out, t)
+        write_day(values, starts, day, out, t)
 
 
 @kernel
 def mean(x, group, out, start, stop):
     """The group's mean, where the value itself is known."""
-    day = _day(x)
+    day = lay_day(x)
     for t in range(start, stop):
-        values, starts = _read(x, group, t, day)
+        values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
             v = values[starts[g] : starts[g + 1]]
             centre = segment.mean(v)
             for i in range(len(v)):
                 v[i] = centre if v[i] == v[i] else np.nan
-        _write(values, starts, day, out, t)
+        write_day(values, starts, day, out, t)
 
 
 @kernel
-def _day(x):
+def lay_day(x):
     """Room for one day: the row of cells, their groups, the known values by group, and their places in the row."""
     cells = x.shape[0] * x.shape[2]
     return np.empty(cells), np.empty(cells, np.int16), np.empty(cells), np.empty(cells, np.int32)
 
 
 @kernel
-def _read(x, group, t, day):
+def read_day(x, group, t, day):
     """The day's values, one segment a group, and where each segment starts and the last one ends."""
     row, codes, values, places = day
-    groups = _lay(x, group, t, row, codes)
+    groups = _members(x, group, t, row, codes)
     if groups == 1:
         return row, np.array([0, len(row)])
     starts = np.zeros(groups + 1, np.int64)
@@ -104,7 +104,7 @@ def _read(x, group, t, day):
 
 
 @reduction
-def _lay(x, group, t, row, codes):
+def _members(x, group, t, row, codes):
     """Lay the day's cells side by side, null for those that take no part; return the number of groups, at least 1."""
     blocks, _, lanes = x.shape
     top = np.int16(0)
@@ -118,7 +118,7 @@ def _lay(x, group, t, row, codes):
 
 
 @kernel
-def _write(values, starts, day, out, t):
+def write_day(values, starts, day, out, t):
     """Put each value back in its cell."""
     row, _, _, places = day
     blocks, _, lanes = out.shape

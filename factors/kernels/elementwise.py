@@ -134,7 +134,7 @@ def signed_power(x: Operand, y: Operand, out: Values) -> None:
 
 
 def clip(x: Operand, low: float, high: float, out: Values) -> None:
-    """x held between two literals."""
+    """X held between two literals."""
     np.minimum(np.maximum(x, low, out=out), high, out=out)
 
 

@@ -192,13 +192,14 @@ def _finish_higher(prefix, suffix, order, out):
         safe = (m2 > _SAFE_HIGHER * e2) & (m2 > _SMALL) & (m2 < _LARGE)
         enough = n >= order
         doubtful += 1 if enough and not safe else 0
-        value = _shape(order, n, m2, m3, m4)
+        value = shape(order, n, m2, m3, m4)
         out[j] = (value if safe else np.inf) if enough else np.nan
     return doubtful
 
 
 @kernel
-def _shape(order, n, m2, m3, m4):
+def shape(order, n, m2, m3, m4):
+    """Adjusted skewness (order 3) or excess kurtosis (4) of n values with these central moments."""
     if order == 3:
         return m3 / (m2 * np.sqrt(m2)) * np.sqrt(n * (n - 1.0)) / (n - 2.0)
     return (n - 1.0) * ((n + 1.0) * m4 / (m2 * m2) - 3.0 * (n - 1.0)) / ((n - 2.0) * (n - 3.0))
@@ -216,5 +217,5 @@ def _exact_higher(x, t, j, d, order):
             e = (v - centre) / unit
             m3 += e * e * e
             m4 += e * e * e * e
-    value = _shape(order, float(n), squares / n, m3 / n, m4 / n)
+    value = shape(order, float(n), squares / n, m3 / n, m4 / n)
     return value if abs(value) < np.inf else np.nan

@@ -1,8 +1,8 @@
 """Sorting one day's values: a radix sort on the leading bits, put right by insertion on the full values.
 
-Ranks need the order of a few hundred to a few thousand finite floats a day. Two counting passes over 22 bits (18 for few
-values), taken where the day's values differ, leave only neighbours to exchange; where they do not, because the values
-crowd in a sliver of their range, a comparison sort takes over.
+Ranks need the order of a few hundred to a few thousand finite floats a day. Two counting passes over 22 bits (18 for
+few values), taken where the day's values differ, leave only neighbours to exchange; where they do not, because the
+values crowd in a sliver of their range, a comparison sort takes over.
 """
 
 import numpy as np

@@ -94,6 +94,16 @@ def regression_residual(y: Values, x: Values, d: int, out: Values) -> None:
     comoments.comoments(x, y, d, comoments.RESIDUAL, out)
 
 
+def regression_r_squared(y: Values, x: Values, d: int, out: Values) -> None:
+    """Squared correlation of y and x over the rows where both are known; null where either is constant."""
+    comoments.comoments(x, y, d, comoments.R_SQUARED, out)
+
+
+def sequence(_d: int, out: Values) -> None:
+    """The row's number. It stands for 1..d in every window, since what may read it is blind to a constant added."""
+    out[:] = np.arange(1.0, len(out) + 1.0)[:, None]
+
+
 def minimum(x: Values, d: int, out: Values) -> None:
     """Smallest value of the window."""
     windows.extremes(x, d, -1.0, out)

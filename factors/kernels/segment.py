@@ -1,4 +1,4 @@
-"""What a cross-sectional operator does to one set of values of one day: ``[n]`` float64, NaN for null, changed in place."""
+"""What cross-sectional operators do to one set of values of one day: ``[n]`` float64, NaN for null."""
 
 import numpy as np
 
@@ -118,11 +118,19 @@ def average_ranks(ordered, n):
 
 
 @kernel
-def rank(v, scratch):
-    """Percentile rank in (0, 1], ties averaged."""
+def sort(v, scratch):
+    """Sort the known values into the scratch: their cells, positions among these, and themselves; return the number."""
     values, cells, order, ordered, sorting = scratch
     n = gather(v, values, cells)
     ascend(values, n, order, ordered, sorting)
+    return n
+
+
+@kernel
+def rank(v, scratch):
+    """Percentile rank in (0, 1], ties averaged."""
+    _, cells, order, ordered, _ = scratch
+    n = sort(v, scratch)
     average_ranks(ordered, n)
     for i in range(n):
         ordered[i] /= n
@@ -138,5 +146,5 @@ def gather(v, values, cells):
         value = v[i]
         values[n] = value + 0.0
         cells[n] = i
-        n += np.int64(value == value)
+        n += int(value == value)
     return n
