@@ -21,8 +21,7 @@ from app.settings import Settings
 from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, SettingError
 from factors.evaluation import Evaluation
-from factors.evaluator import evaluate
-from factors.labels import HORIZON
+from factors.evaluator import Evaluator
 from factors.legacy import parse_legacy
 from factors.metrics import split_metrics
 from factors.operators import COMPOSITES, OPERATORS
@@ -130,18 +129,19 @@ def evaluate_formula(
     universe = snapshot.universe(universe)
     read = parse_legacy if dialect == "legacy" else parse
     expr = read(formula, (*snapshot.fields, "return"))
-    panel, label = load_panel(snapshot, universe)
-    result = evaluate(expr, panel)
-    evaluation = Evaluation(
-        candidate_id="",
-        formula=str(expr),
-        snapshot=snapshot.id,
-        universe=universe,
-        horizon=HORIZON,
-        splits=split_metrics(result, label, panel),
-    )
-    if values is not None:
-        _write_values(panel.frame(result).write_parquet, values)
+    panel, labels = load_panel(snapshot, universe)
+    evaluator = Evaluator(panel)
+    with evaluator.values(expr) as result:
+        evaluation = Evaluation(
+            candidate_id="",
+            formula=str(expr),
+            snapshot=snapshot.id,
+            universe=universe,
+            horizon=labels.horizons[0],
+            splits=split_metrics(result, labels, panel, evaluator.team),
+        )
+        if values is not None:
+            _write_values(panel.frame(result).write_parquet, values)
     if as_json:
         typer.echo(evaluation.model_dump_json(indent=2, exclude={"candidate_id"}))
     else:

@@ -34,6 +34,7 @@ class Panel:
         fields: adjusted columns by name; ``return`` is the close-to-close return, derived where the market has none.
         bar: the instrument has a bar.
         tradable: it has a bar, a close, and is not suspended.
+        eligible: tradable members, the cells that may hold a position.
         universe: int16, 0 for members of the universe, else -1.
         sectors: int16 sector code of members, -1 for non-members and instruments without a sector.
         first_row: ``[tiles, 64]`` first row with a bar; ``rows`` where there is none.
@@ -45,6 +46,7 @@ class Panel:
     fields: Mapping[str, Values]
     bar: Mask
     tradable: Mask
+    eligible: Mask
     universe: Groups
     sectors: Groups
     first_row: NDArray[np.int64]
@@ -54,11 +56,6 @@ class Panel:
     def shape(self) -> tuple[int, int, int]:
         """``(tiles, rows, 64)``."""
         return self.bar.shape[0], self.bar.shape[1], LANES
-
-    @property
-    def eligible(self) -> Mask:
-        """Cells that may hold a position: tradable members."""
-        return self.tradable & (self.universe >= 0)
 
     @classmethod
     def from_bars(cls, bars: pl.DataFrame, train_end: date) -> "Panel":
@@ -95,13 +92,15 @@ class Panel:
         suspended = spread(bars["suspended"].to_numpy(), no)
         names = bars["sector"].drop_nulls().unique().sort()
         sector = spread(_codes(bars["sector"], names).astype(np.int16), np.array(-1, np.int16))
+        tradable = bar & ~suspended & np.isfinite(fields["close"])
         split = int(dates.search_sorted(train_end, side="right"))
         return cls(
             dates=dates.to_numpy().astype("datetime64[D]"),
             symbols=tuple(symbols),
             fields=fields,
             bar=bar,
-            tradable=bar & ~suspended & np.isfinite(fields["close"]),
+            tradable=tradable,
+            eligible=tradable & member,
             universe=np.where(member, 0, -1).astype(np.int16),
             sectors=np.where(member, sector, -1).astype(np.int16),
             first_row=np.where(bar.any(axis=1), bar.argmax(axis=1), len(dates)),

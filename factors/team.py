@@ -20,7 +20,7 @@ class Team:
         stop: asked before each item; once it is true, no item is begun.
     """
 
-    def __init__(self, size: int | None, stop: Callable[[], bool]) -> None:
+    def __init__(self, size: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
         self.size = size or len(os.sched_getaffinity(0))
         self._stop = stop
         self._helpers = ThreadPoolExecutor(self.size - 1, "kernels") if self.size > 1 else None

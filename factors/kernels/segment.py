@@ -148,3 +148,24 @@ def gather(v, values, cells):
         cells[n] = i
         n += int(value == value)
     return n
+
+
+@kernel
+def correlation(x, y):
+    """Pearson correlation of known values; null for fewer than two or where either is constant."""
+    if len(x) < 2 or farthest(x, x[0]) == 0.0 or farthest(y, y[0]) == 0.0:
+        return np.nan
+    mx, my = mean(x), mean(y)
+    value = _correlated(x, mx, farthest(x, mx), y, my, farthest(y, my))
+    return min(1.0, max(-1.0, value)) if abs(value) < np.inf else np.nan
+
+
+@reduction
+def _correlated(x, mx, unit_x, y, my, unit_y):
+    xx, yy, xy = 0.0, 0.0, 0.0
+    for i in range(len(x)):
+        p, q = (x[i] - mx) / unit_x, (y[i] - my) / unit_y
+        xx += p * p
+        yy += q * q
+        xy += p * q
+    return xy / (np.sqrt(xx) * np.sqrt(yy))

@@ -370,8 +370,8 @@ def test_a_waiting_run_reads_the_version_it_was_posted_for(new_home, small):
         assert runner.execute(run.id).status == "succeeded"
         measured = next(record.evaluation for record in records.candidates(run.id)[0] if record.evaluation)
     assert open_market(settings.home, "small").id != run.snapshot
-    panel, label = load_panel(open_market(settings.home, "small", run.snapshot), run.universe)
-    assert measured.splits == split_metrics(evaluate(parse(measured.formula), panel), label, panel)
+    panel, labels = load_panel(open_market(settings.home, "small", run.snapshot), run.universe)
+    assert measured.splits == split_metrics(evaluate(parse(measured.formula), panel), labels, panel)
 
 
 def test_followers_may_hang_up_at_any_time(new_home, serve):
