@@ -12,6 +12,8 @@ from factors.kernels.compile import kernel, reduction
 
 DECILES = 10
 
+_HAIR = 1e-9
+
 
 @kernel
 def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book, deciles):
@@ -33,7 +35,7 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
     """
     room = x.shape[0] * x.shape[2]
     row, today, before, subset = np.empty(room), np.full(room, np.nan), np.full(room, np.nan), np.empty(room)
-    places, scratch = np.empty(room, np.int32), segment.scratch(room)
+    places, buckets, scratch = np.empty(room, np.int32), np.empty(room, np.int32), segment.scratch(room)
     xs, ranks, ys, label_ranks = np.empty(room + 1), np.empty(room + 1), np.empty(room + 1), np.empty(room)
     for t in range(max(start - 1, 0), stop):
         today, before = before, today
@@ -43,10 +45,11 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
             continue
         book[t, 0], book[t, 1] = may, n
         book[t, 2], book[t, 3] = _change(today, before)
-        book[t, 4], deciles[t] = np.nan, np.nan
         for h in range(len(counts)):
             labelled, count = cells[h, t], counts[h, t]
             m = _pair(row, today, labelled, ordered[h, t], count, xs, ranks, ys)
+            if h == 0:
+                book[t, 4] = _long_short(today, ranks[:m], ys[:m])
             if m < n:
                 _rerank(today, subset, labelled[:count], places[:n])
                 m = _pair(row, subset, labelled, ordered[h, t], count, xs, ranks, ys)
@@ -54,9 +57,8 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
             segment.average_ranks(label_ranks, m)
             ic[h, t] = segment.correlation(xs[:m], ys[:m])
             rank_ic[h, t] = segment.correlation(ranks[:m], label_ranks[:m])
-            if h == 0 and m > 0:
-                book[t, 4] = _long_short(today, labelled, ordered[h, t], count, n)
-                _tenths(ranks, ys, m, deciles[t])
+            if h == 0:
+                _tenths(ranks[:m], ys[:m], buckets, deciles[t])
 
 
 @reduction
@@ -164,25 +166,29 @@ def _autocorrelation(a, b):
     return (ab * n - sa * sb) / np.sqrt(spread) if spread > 0.0 else np.nan
 
 
-@kernel
-def _long_short(ranks, labelled, ordered, count, n):
-    """Return of the book with one unit long and one short; what carries no label earns nothing."""
-    middle, gross = _gross(ranks)
+@reduction
+def _long_short(today, ranks, labels):
+    """Return of the book with one unit long and one short; what carries no label earns nothing. Null without a book."""
+    middle, gross = _gross(today)
     earned = 0.0
-    for q in range(count):
-        rank = ranks[labelled[q]]
-        earned += (rank - middle) * ordered[q] if rank == rank else 0.0
-    return 2.0 * earned / gross if gross > 0.0 and n > 1 else np.nan
+    for i in range(len(ranks)):
+        earned += (ranks[i] - middle) * labels[i]
+    return 2.0 * earned / gross if gross > 0.0 else np.nan
 
 
 @kernel
-def _tenths(ranks, labels, m, out):
-    """Mean label of each tenth: the bucket of rank r among m is the first integer not below 10 (r - 1) / (m - 1)."""
+def _tenths(ranks, labels, buckets, out):
+    """Mean label of each tenth: the bucket of rank r among m is the first integer not below 10 (r - 1) / (m - 1).
+
+    That quotient is a whole number or at least 1 / (2 m) away from one, so a hair less of it rounds up the same.
+    """
     total, n = np.zeros(DECILES), np.zeros(DECILES)
-    for i in range(m):
-        bucket = max(int(np.ceil((ranks[i] - 1.0) * DECILES / max(m - 1, 1))), 1) - 1
-        total[bucket] += labels[i]
-        n[bucket] += 1.0
+    width = DECILES / max(len(ranks) - 1, 1)
+    for i in range(len(ranks)):
+        buckets[i] = max(int(np.ceil((ranks[i] - 1.0) * width - _HAIR)), 1) - 1
+    for i in range(len(ranks)):
+        total[buckets[i]] += labels[i]
+        n[buckets[i]] += 1.0
     for k in range(DECILES):
         out[k] = total[k] / n[k]
 

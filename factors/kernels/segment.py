@@ -5,6 +5,9 @@ import numpy as np
 from factors.kernels.compile import kernel, reduction
 from factors.kernels.order import ascend, tied, workspace
 
+_LANES = 32
+_SMALL, _LARGE = 1e-200, 1e200  # sums of squares outside are taken again in a unit near the values' own
+
 
 @kernel
 def scratch(size):
@@ -55,14 +58,22 @@ def squares(v, centre, unit):
     return s
 
 
-@reduction
+@kernel
 def farthest(v, centre):
-    """Largest distance of a known value from ``centre``."""
-    far = 0.0
-    for i in range(len(v)):
-        e = abs(v[i] - centre) if v[i] == v[i] else 0.0
-        far = e if e > far else far
-    return far
+    """Largest distance of a known value from ``centre``; found lane by lane, as a maximum over nulls is no reduction."""
+    far = np.zeros(_LANES)
+    for i in range(0, len(v) - _LANES + 1, _LANES):
+        part = v[i : i + _LANES]
+        for j in range(_LANES):
+            e = abs(part[j] - centre)
+            far[j] = e if e > far[j] else far[j]
+    largest = 0.0
+    for j in range(_LANES):
+        largest = far[j] if far[j] > largest else largest
+    for i in range(len(v) // _LANES * _LANES, len(v)):
+        e = abs(v[i] - centre)
+        largest = e if e > largest else largest
+    return largest
 
 
 @kernel
@@ -153,19 +164,35 @@ def gather(v, values, cells):
 @kernel
 def correlation(x, y):
     """Pearson correlation of known values; null for fewer than two or where either is constant."""
-    if len(x) < 2 or farthest(x, x[0]) == 0.0 or farthest(y, y[0]) == 0.0:
+    if len(x) < 2:
         return np.nan
-    mx, my = mean(x), mean(y)
-    value = _correlated(x, mx, farthest(x, mx), y, my, farthest(y, my))
+    sx, sy = _sums(x, x[0], y, y[0])
+    mx, my = x[0] + sx / len(x), y[0] + sy / len(y)
+    xx, yy, xy = _products(x, mx, 1.0, y, my, 1.0)
+    if not (_SMALL < xx < _LARGE and _SMALL < yy < _LARGE):
+        if farthest(x, x[0]) == 0.0 or farthest(y, y[0]) == 0.0:
+            return np.nan
+        xx, yy, xy = _products(x, mx, farthest(x, mx), y, my, farthest(y, my))
+    value = xy / (np.sqrt(xx) * np.sqrt(yy))
     return min(1.0, max(-1.0, value)) if abs(value) < np.inf else np.nan
 
 
 @reduction
-def _correlated(x, mx, unit_x, y, my, unit_y):
+def _sums(x, x0, y, y0):
+    sx, sy = 0.0, 0.0
+    for i in range(len(x)):
+        sx += x[i] - x0
+        sy += y[i] - y0
+    return sx, sy
+
+
+@reduction
+def _products(x, mx, unit_x, y, my, unit_y):
+    share_x, share_y = 1.0 / unit_x, 1.0 / unit_y
     xx, yy, xy = 0.0, 0.0, 0.0
     for i in range(len(x)):
-        p, q = (x[i] - mx) / unit_x, (y[i] - my) / unit_y
+        p, q = (x[i] - mx) * share_x, (y[i] - my) * share_y
         xx += p * p
         yy += q * q
         xy += p * q
-    return xy / (np.sqrt(xx) * np.sqrt(yy))
+    return xx, yy, xy
