@@ -3,7 +3,9 @@
 ternary := or ['?' ternary ':' ternary]
 or, and, equality, relation, sum, product := left-associative infix, precedence as in C
 unary   := '-' unary | primary
-primary := number | '$' field | NAME '(' ternary {',' ternary} ')' | '(' ternary ')'
+primary := number | '$' field | NAME '(' [ternary {',' ternary}] ')' | '(' ternary ')'
+
+A composite is written out here: its expansion is parsed with the parameters' names standing for the arguments.
 """
 
 import math

@@ -557,11 +557,12 @@ def factor_values(
 
 
 def daily_ic(value: Grid, label: Grid) -> Grid:
-    """Pearson correlation of each date, shape [T]; null with fewer than 2 pairs or a constant side."""
+    """Pearson correlation of each date, shape [T]; null with fewer than 2 pairs or a side whose values all tie."""
     out = np.full(len(value), NULL)
     for t, both in enumerate(np.isfinite(value) & np.isfinite(label)):
-        if both.sum() > 1:
-            out[t] = correlation(value[t, both].tolist(), label[t, both].tolist())
+        sides = value[t, both].tolist(), label[t, both].tolist()
+        if both.sum() > 1 and all(len(set(average_ranks(side, TIE))) > 1 for side in sides):
+            out[t] = correlation(*sides)
     return out
 
 

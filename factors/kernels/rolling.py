@@ -32,16 +32,6 @@ def pct_change(x: Values, d: int, out: Values) -> None:
     clean(out)
 
 
-def total(x: Values, d: int, out: Values) -> None:
-    """Sum of the window."""
-    sums.sums(x, d, False, out)
-
-
-def mean(x: Values, d: int, out: Values) -> None:
-    """Mean of the window."""
-    sums.sums(x, d, True, out)
-
-
 def std(x: Values, d: int, out: Values) -> None:
     """Standard deviation (ddof 1)."""
     moments.moments(x, d, moments.STD, out)
@@ -81,7 +71,7 @@ def count(x: Values, d: int, out: Values) -> None:
     """Number of known values other than 0."""
     other = np.empty_like(x)
     not_equal(x, 0.0, other)
-    sums.sums(other, d, False, out)
+    sums.total(other, d, out)
 
 
 def regression_slope(y: Values, x: Values, d: int, out: Values) -> None:
@@ -134,6 +124,8 @@ def quantile(x: Values, d: int, q: float, out: Values) -> None:
     windows.quantile(x, d, q, out)
 
 
+total = sums.total
+mean = sums.mean
 rank = windows.rank
 mean_deviation = windows.mean_deviation
 decay_linear = sums.weighted_mean

@@ -3,7 +3,7 @@
 import numpy as np
 
 from factors.kernels.compile import kernel, reduction
-from factors.kernels.order import ascend, tied, workspace
+from factors.kernels.order import TIE, ascend, tied, workspace
 
 _LANES = 32
 _SMALL, _LARGE = 1e-200, 1e200  # sums of squares outside are taken again in a unit near the values' own
@@ -60,7 +60,7 @@ def squares(v, centre, unit):
 
 @kernel
 def farthest(v, centre):
-    """Largest distance of a known value from ``centre``; found lane by lane, as a maximum over nulls is no reduction."""
+    """Largest distance of a known value from ``centre``, lane by lane: a maximum over nulls is no reduction."""
     far = np.zeros(_LANES)
     for i in range(0, len(v) - _LANES + 1, _LANES):
         part = v[i : i + _LANES]
@@ -163,35 +163,37 @@ def gather(v, values, cells):
 
 @kernel
 def correlation(x, y):
-    """Pearson correlation of known values; null for fewer than two or where either is constant."""
+    """Pearson correlation of known values; null for fewer than two or where all of one side tie."""
     if len(x) < 2:
         return np.nan
-    sx, sy = _sums(x, x[0], y, y[0])
-    mx, my = x[0] + sx / len(x), y[0] + sy / len(y)
-    xx, yy, xy = _products(x, mx, 1.0, y, my, 1.0)
+    unit_x, unit_y = farthest(x, x[0]), farthest(y, y[0])
+    if unit_x <= TIE * abs(x[0]) or unit_y <= TIE * abs(y[0]):
+        return np.nan
+    sx, sy = _sums(x, y)
+    xx, yy, xy = _products(x, sx / len(x), 1.0, y, sy / len(y), 1.0)
     if not (_SMALL < xx < _LARGE and _SMALL < yy < _LARGE):
-        if farthest(x, x[0]) == 0.0 or farthest(y, y[0]) == 0.0:
-            return np.nan
-        xx, yy, xy = _products(x, mx, farthest(x, mx), y, my, farthest(y, my))
+        xx, yy, xy = _products(x, sx / len(x), unit_x, y, sy / len(y), unit_y)
     value = xy / (np.sqrt(xx) * np.sqrt(yy))
     return min(1.0, max(-1.0, value)) if abs(value) < np.inf else np.nan
 
 
 @reduction
-def _sums(x, x0, y, y0):
+def _sums(x, y):
+    """Sums of the distances from the first of each side."""
     sx, sy = 0.0, 0.0
     for i in range(len(x)):
-        sx += x[i] - x0
-        sy += y[i] - y0
+        sx += x[i] - x[0]
+        sy += y[i] - y[0]
     return sx, sy
 
 
 @reduction
 def _products(x, mx, unit_x, y, my, unit_y):
+    """Sums of squares and products of the deviations, in units; ``mx`` and ``my`` are means less the first values."""
     share_x, share_y = 1.0 / unit_x, 1.0 / unit_y
     xx, yy, xy = 0.0, 0.0, 0.0
     for i in range(len(x)):
-        p, q = (x[i] - mx) * share_x, (y[i] - my) * share_y
+        p, q = ((x[i] - x[0]) - mx) * share_x, ((y[i] - y[0]) - my) * share_y
         xx += p * p
         yy += q * q
         xy += p * q

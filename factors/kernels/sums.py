@@ -5,48 +5,86 @@ import math
 import numpy as np
 
 from factors.kernels.compile import kernel
+from factors.kernels.moments import settle, two_pass
 from factors.kernels.tile import LANES, at
 
+_FAR = 1e3  # times larger than the window's values an anchor costs three of their sixteen digits
 _SMALL, _LARGE = 1e-140, 1e140  # a product of two parts inside can neither overflow nor lose digits
 
 
 @kernel
-def sums(x, d, average, out):
-    """Sum of the window, or its mean."""
+def total(x, d, out):
+    """Sum of the window."""
     rows = len(x)
-    suffix, prefix = np.zeros(2 * LANES * (d + 1)), np.zeros(2 * LANES)
+    suffix, prefix, zero = np.zeros(2 * LANES * (d + 1)), np.zeros(2 * LANES), np.zeros(LANES)
     for start in range(0, rows, d):
         if start:
             for i in range(d - 1, 0, -1):
-                _add(at(suffix, i + 1, 2), x[start - d + i], at(suffix, i, 2))
+                _add(at(suffix, i + 1, 2), x[start - d + i], zero, at(suffix, i, 2))
         prefix[:] = 0.0
-        for i in range(min(d, rows - start)):
-            _extend(prefix, x[start + i])
-            _finish(prefix, at(suffix, i + 1, 2), average, out[start + i])
+        for t in range(start, min(start + d, rows)):
+            _extend(prefix, x[t], zero)
+            _finish_total(prefix, at(suffix, t - start + 1, 2), out[t])
 
 
 @kernel
-def _add(older, x, newer):
+def mean(x, d, out):
+    """Mean of the window, about an anchor near it, so that equal values have exactly their own as mean.
+
+    Where the anchor is far larger than what the window holds, a spike that is not in it, the window is summed afresh.
+    """
+    rows = len(x)
+    suffix, prefix, anchor = np.zeros(2 * LANES * (d + 1)), np.zeros(2 * LANES), np.zeros(LANES)
+    for start in range(0, rows, d):
+        settle(x[start], anchor)
+        if start:
+            for i in range(d - 1, 0, -1):
+                _add(at(suffix, i + 1, 2), x[start - d + i], anchor, at(suffix, i, 2))
+        prefix[:] = 0.0
+        for t in range(start, min(start + d, rows)):
+            _extend(prefix, x[t], anchor)
+            doubtful = _finish_mean(prefix, at(suffix, t - start + 1, 2), x[t], anchor, out[t])
+            for j in range(LANES if doubtful else 0):
+                if out[t, j] == np.inf:
+                    value = two_pass(x, t, j, d)[1]
+                    out[t, j] = value if abs(value) < np.inf else np.nan
+
+
+@kernel
+def _add(older, x, anchor, newer):
     for j in range(LANES):
         known = x[j] == x[j]
-        newer[j] = older[j] + (x[j] if known else 0.0)
+        newer[j] = older[j] + (x[j] - anchor[j] if known else 0.0)
         newer[LANES + j] = older[LANES + j] + (1.0 if known else 0.0)
 
 
 @kernel
-def _extend(state, x):
+def _extend(state, x, anchor):
     for j in range(LANES):
         known = x[j] == x[j]
-        state[j] += x[j] if known else 0.0
+        state[j] += x[j] - anchor[j] if known else 0.0
         state[LANES + j] += 1.0 if known else 0.0
 
 
 @kernel
-def _finish(prefix, suffix, average, out):
+def _finish_total(prefix, suffix, out):
     for j in range(LANES):
-        n, total = prefix[LANES + j] + suffix[LANES + j], prefix[j] + suffix[j]
-        value = total / n if average else total
+        n, value = prefix[LANES + j] + suffix[LANES + j], prefix[j] + suffix[j]
         out[j] = value if n > 0.0 and abs(value) < np.inf else np.nan
+
+
+@kernel
+def _finish_mean(prefix, suffix, x, anchor, out):
+    """Fill a row, infinity where it is in doubt; return how often."""
+    doubtful = 0
+    for j in range(LANES):
+        n = prefix[LANES + j] + suffix[LANES + j]
+        value = anchor[j] + (prefix[j] + suffix[j]) / n
+        safe = (abs(anchor[j]) <= _FAR * abs(value)) | (abs(anchor[j]) <= _FAR * abs(x[j]))
+        safe &= abs(value) < np.inf
+        doubtful += 1 if n > 0.0 and not safe else 0
+        out[j] = (value if safe else np.inf) if n > 0.0 else np.nan
+    return doubtful
 
 
 @kernel
