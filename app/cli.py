@@ -15,7 +15,8 @@ from typer.exceptions import TyperException
 
 from app import display
 from app.mining import mine_and_follow
-from app.runner import Runner, check_request, load_panel, readable
+from app.panels import load_panel
+from app.runner import Runner, check_request, readable
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.demo_market import demo_market

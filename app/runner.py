@@ -7,17 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Collection
-from functools import lru_cache
 from queue import SimpleQueue
 
+from app.panels import load_panel
 from app.settings import Settings
 from factors.errors import AlphaAgentError, FormulaError, SettingError
 from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
-from factors.labels import Labels, forward_returns
-from factors.panel import Panel
 from factors.parse import parse
-from factors.team import Team
 from graphs.machine import mine
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
@@ -151,13 +148,6 @@ def researcher(settings: Settings, model: str) -> Researcher:
     from graphs.llm import LanguageModelResearcher  # noqa: PLC0415 - a second of imports that offline runs go without
 
     return LanguageModelResearcher(model, key, settings.openai_base_url, settings.model_timeout)
-
-
-@lru_cache(maxsize=2)
-def load_panel(snapshot: Snapshot, universe: str) -> tuple[Panel, Labels]:
-    """A snapshot's panel and its labels; the two last used are kept, as a panel takes seconds to lay out."""
-    panel = Panel.from_bars(snapshot.bars(universe), snapshot.train_end)
-    return panel, forward_returns(panel, team=Team())
 
 
 def is_alive(executor: str) -> bool:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.runner import Runner, load_panel
+from app.panels import load_panel
+from app.runner import Runner
 from app.settings import Settings
 from factors.admission import train_ranks
 from factors.demo_market import demo_market

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from app.runner import load_panel
+from app.panels import load_panel
 from factors.evaluator import evaluate
 from factors.metrics import split_metrics
 from factors.parse import parse

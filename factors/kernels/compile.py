@@ -21,8 +21,8 @@ def _cache_folder() -> Path:
     return root / f"kernels-{digest}"
 
 
-if not config.CACHE_DIR:
-    config.CACHE_DIR = str(_cache_folder())
+if not os.environ.get("NUMBA_CACHE_DIR"):
+    config.__dict__["CACHE_DIR"] = str(_cache_folder())
 
 kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 reduction = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})

@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 
-from app.runner import Runner, load_panel
+from app.panels import load_panel
+from app.runner import Runner
 from app.service import create_service
 from app.settings import Settings
 from factors.evaluator import evaluate
