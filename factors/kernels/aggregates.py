@@ -45,15 +45,14 @@ def _moment(values, order):
 
     The unit is the largest deviation, so powers of huge or tiny ones neither overflow nor vanish.
     """
-    n, first, total, unit, same = len(values), values[0], 0.0, 0.0, True
+    n, first, total, unit = len(values), values[0], 0.0, 0.0
     for v in values:
         total += v - first
-        same = same and v == first
-    if n < order or same:
-        return 0.0 if n >= order and order == 2 else np.nan
     centre = first + total / n
     for v in values:
         unit = max(unit, abs(v - centre))
+    if n < order or unit == 0.0:
+        return 0.0 if n >= order and order == 2 else np.nan
     m1, m2, m3, m4 = 0.0, 0.0, 0.0, 0.0
     for v in values:
         e = (v - centre) / unit

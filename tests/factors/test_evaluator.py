@@ -178,6 +178,16 @@ def test_no_cross_section_sees_non_members(op):
     np.testing.assert_array_equal(values, evaluate(applied(op, 1), panel_of(noisy, member, sector)))
 
 
+@pytest.mark.parametrize("formula", ["EMA($close, 9)", "SMA($close, 9, 2)", "MEAN($close)"])
+def test_the_mean_of_one_level_is_that_level(formula):
+    """Three instruments always close at 0.1; on ten days all do."""
+    fields, member, sector, _ = sample_fields(np.random.default_rng(6), "constant")
+    panel = panel_of(fields, member, sector)
+    values = grid_of(evaluate(parse(formula), panel), panel, INSTRUMENTS, DAYS)
+    level = values[50:60] if formula.startswith("MEAN") else values[:, :3]
+    assert set(level[np.isfinite(level)].tolist()) == {0.1}
+
+
 def test_a_value_waits_for_its_look_back():
     fields, member, sector, first_row = sample_fields(np.random.default_rng(6), "ragged")
     panel = panel_of(fields, member, sector)
