@@ -25,6 +25,7 @@ from storage.markets import Snapshot
 from storage.runs import Run, RunEvent
 
 SHOWN = 10
+BAR = 20  # characters of the longest bar
 
 
 class RunProgress:
@@ -136,14 +137,42 @@ def next_steps(console: Console, settings: Settings, *, demo: bool) -> None:
 
 
 def evaluation(console: Console, result: Evaluation) -> None:
-    """A formula's metrics, a column for each split."""
+    """A formula's metrics, a column for each split; the curves among them are drawn."""
     console.print(f"{result.formula}\n[dim]snapshot {result.snapshot}, universe {result.universe}[/]", highlight=False)
     table = Table()
     table.add_column("metric")
     for split in result.splits:
         table.add_column(split, justify="right")
     for name in SplitMetrics.model_fields:
-        table.add_row(name, *(_number(getattr(metrics, name), 4) for metrics in result.splits.values()))
+        if name not in {"deciles", "years", "horizons"}:
+            table.add_row(name, *(_number(getattr(metrics, name), 4) for metrics in result.splits.values()))
+    console.print(table)
+    splits = result.splits.items()
+    by_horizon = {split: {f"{at.horizon} days": at.rank_ic for at in metrics.horizons} for split, metrics in splits}
+    by_year = {split: {str(at.year): at.rank_ic for at in metrics.years} for split, metrics in splits}
+    by_decile = {
+        split: {str(k): mean and mean * 1e4 for k, mean in enumerate(metrics.deciles, 1)} for split, metrics in splits
+    }
+    _curves(console, "rank IC by days held", by_horizon)
+    _curves(console, "rank IC by year", by_year)
+    _curves(console, "mean return by decile of the factor, basis points", by_decile, digits=1)
+
+
+def _curves(console: Console, title: str, curves: dict[str, dict[str, float | None]], digits: int = 4) -> None:
+    """Values by split and label as bars; those below zero are red."""
+    largest = max((abs(value) for curve in curves.values() for value in curve.values() if value), default=0.0)
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for split in curves:
+        table.add_column(split, min_width=BAR + 9)
+    for label in dict.fromkeys(label for curve in curves.values() for label in curve):
+        cells = []
+        for curve in curves.values():
+            value = curve.get(label)
+            length = round(abs(value) / largest * BAR) if value else 0
+            colour = "red" if value is not None and value < 0 else "green"
+            cells.append(Text(f"{_number(value, digits):>7} ").append("█" * length, style=colour))
+        table.add_row(label, *cells)
     console.print(table)
 
 

@@ -35,6 +35,7 @@ def _publish(folder: Path, panel: Panel, labels: Labels) -> None:
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
     try:
         write_mapping(building, panel, labels)
+        building.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
     finally:
