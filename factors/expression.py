@@ -5,6 +5,7 @@ set of distinct sub-expressions, and a formula that repeats a part holds it once
 parses back to the same object.
 """
 
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from threading import Lock
@@ -85,6 +86,8 @@ class Number(Expr):
     def __new__(cls, value: float) -> Self:
         """The node of this value; minus zero is zero."""
         value = float(value) + 0.0
+        if not math.isfinite(value):
+            raise FormulaError("a literal must be a finite number")
         node = super().__new__(cls)
         node.value, node.size, node.depth, node.look_back = value, 1, 1, 0
         return node._interned(value)
@@ -200,6 +203,8 @@ SEQUENCE_RULE = (
 
 
 def _short(node: Expr, width: int = 40) -> str:
+    if node.size > width and isinstance(node, Call):
+        return f"{node.op.name}(…)"
     text = str(node)
     return text if len(text) <= width else f"{text[:width]}…"
 

@@ -48,6 +48,7 @@ _FOREIGN = {
     "$": "a field is $ and its name, such as $close",
 }
 _END = "end of text"
+_BLANKS = " \t\n\r\f\v"
 _TOO_DEEP = f"a formula has at most {MAX_DEPTH} levels of nesting, this one has more"
 
 
@@ -88,17 +89,20 @@ def parse(text: str, known_fields: Collection[str] = STANDARD_FIELDS, dialect: D
         raise FormulaError(SEQUENCE_RULE)
     if not fields(expr):
         raise FormulaError("a formula reads at least one field, such as $close")
+    written = len(str(expr))
+    if written > MAX_CHARACTERS:
+        raise FormulaError(f"written out, a formula has at most {MAX_CHARACTERS:,} characters, this one {written:,}")
     return expr
 
 
 def _tokens(text: str, dialect: Dialect) -> list[_Token]:
     tokens = []
     position = 0
-    end = len(text.rstrip())
+    end = len(text.rstrip(_BLANKS))
     while position < end:
         match = _TOKEN.match(text, position)
         if match is None:
-            at = position + len(text[position:]) - len(text[position:].lstrip())
+            at = len(text) - len(text[position:].lstrip(_BLANKS))
             sign = "**" if text[at] == "*" else text[at]
             hint = f"; {_FOREIGN[text[at]]}" if text[at] in _FOREIGN else ""
             raise _MisreadError(f"{sign!a} has no meaning in a formula{hint}", at)

@@ -40,7 +40,7 @@ def _aggregate(x, group, statistic, out, start, stop):
         for g in range(len(starts) - 1):
             v = values[starts[g] : starts[g + 1]]
             if statistic == _STD:
-                _, value = segment.deviation(v)
+                _, _, value = segment.deviation(v)
             elif statistic == _MEDIAN:
                 n = segment.sort(v, scratch)
                 value = _quantile(scratch[3], n, 0.5)
@@ -53,13 +53,14 @@ def _aggregate(x, group, statistic, out, start, stop):
 
 @kernel
 def _higher_moment(v, order):
-    n, centre = segment.count(v), segment.mean(v)
-    if n < order or segment.farthest(v, segment.first_known(v)) == 0.0:
+    n, anchor = segment.count(v), segment.first_known(v)
+    unit = segment.farthest(v, anchor)
+    if n < order or unit == 0.0:
         return np.nan
-    unit = segment.farthest(v, centre)
+    shift = segment.total(v, anchor) / n
     m1, m2, m3, m4 = 0.0, 0.0, 0.0, 0.0
     for i in range(len(v)):
-        e = (v[i] - centre) / unit if v[i] == v[i] else 0.0
+        e = ((v[i] - anchor) - shift) / unit if v[i] == v[i] else 0.0
         m1 += e
         m2 += e * e
         m3 += e * e * e

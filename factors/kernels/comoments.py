@@ -103,37 +103,34 @@ def _pair(mode, n, xx, yy, xy, dx, dy):
 
 @kernel
 def _exact(x, y, t, j, d, mode):
-    """What is asked for of one window in two passes, null where a constant x or y leaves it undefined."""
-    n, x0, y0, sx, sy, flat_x, flat_y = 0, 0.0, 0.0, 0.0, 0.0, True, True
+    """What is asked for of one window in two passes, null where a constant x or y leaves it undefined.
+
+    Distances from the first values are exact where values crowd; the largest of each side is its unit.
+    """
+    n, x0, y0, sx, sy, unit_x, unit_y = 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v, w = x[k, j], y[k, j]
         if v == v and w == w:
             if n == 0:
                 x0, y0 = v, w
-            flat_x = flat_x and v == x0
-            flat_y = flat_y and w == y0
             sx += v - x0
             sy += w - y0
+            unit_x, unit_y = max(unit_x, abs(v - x0)), max(unit_y, abs(w - y0))
             n += 1
-    if (flat_x and mode != COVARIANCE) or (flat_y and mode in (CORRELATION, R_SQUARED)):
+    if (unit_x == 0.0 and mode != COVARIANCE) or (unit_y == 0.0 and mode in (CORRELATION, R_SQUARED)):
         return np.nan
-    if flat_x or flat_y:
+    if unit_x == 0.0 or unit_y == 0.0:
         return 0.0 * (x[t, j] + y[t, j]) if mode == RESIDUAL else 0.0
-    mx, my = x0 + sx / n, y0 + sy / n
-    unit_x, unit_y = 0.0, 0.0
-    for k in range(max(0, t - d + 1), t + 1):
-        v, w = x[k, j], y[k, j]
-        if v == v and w == w:
-            unit_x, unit_y = max(unit_x, abs(v - mx)), max(unit_y, abs(w - my))
+    mx, my = sx / n, sy / n
     xx, yy, xy = 0.0, 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v, w = x[k, j], y[k, j]
         if v == v and w == w:
-            p, q = (v - mx) / unit_x, (w - my) / unit_y
+            p, q = ((v - x0) - mx) / unit_x, ((w - y0) - my) / unit_y
             xx += p * p
             yy += q * q
             xy += p * q
-    dx, dy = (x[t, j] - mx) / unit_x, (y[t, j] - my) / unit_y
+    dx, dy = ((x[t, j] - x0) - mx) / unit_x, ((y[t, j] - y0) - my) / unit_y
     value = _pair(mode, float(n), n * xx, n * yy, n * xy, n * dx, n * dy)
     if mode == COVARIANCE:
         value *= unit_x * unit_y

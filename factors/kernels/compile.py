@@ -1,7 +1,8 @@
 """How every Numba kernel is compiled: cached on disk, without the interpreter lock, division by zero as in NumPy.
 
 Floating-point contraction is allowed and nothing else of fast-math: ties and nulls need exact IEEE comparisons. A
-``reduction`` may also add in any order, so that it uses every lane of a vector register.
+``reduction`` may also add in any order, so that it uses every lane of a vector register; the compiler may then reorder
+differences too, so it is for sums of ranks, counts and magnitudes, in which nothing cancels.
 
 Numba looks only at the file of a kernel to tell whether its machine code is current, not at the files of the kernels
 that it calls; so the cache of each state of these files is a folder of its own.

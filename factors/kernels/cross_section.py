@@ -32,8 +32,9 @@ def zscore(x, group, out, start, stop):
         values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
             v = values[starts[g] : starts[g + 1]]
-            centre, std = segment.deviation(v)
-            v -= centre
+            anchor, shift, std = segment.deviation(v)
+            v -= anchor
+            v -= shift
             v /= std if std > 0.0 else np.nan
         write_day(values, starts, day, out, t)
 
@@ -46,7 +47,7 @@ def scale(x, group, out, start, stop):
         values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
             v = values[starts[g] : starts[g + 1]]
-            v /= segment.absolute_total(v, 0.0)
+            v /= segment.absolute_total(v)
         write_day(values, starts, day, out, t)
 
 

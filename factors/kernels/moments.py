@@ -86,48 +86,44 @@ def _finish(prefix, suffix, x, anchor, mode, out):
 
 @kernel
 def _exact(x, t, j, d, mode):
-    n, centre, unit, squares, _ = two_pass(x, t, j, d)
+    n, first, shift, unit, squares = two_pass(x, t, j, d)
     std = np.sqrt(squares / (n - 1.0))
     if mode == STD:
         value = std * unit
     elif mode == VAR:
         value = std * unit * (std * unit)
     else:
-        value = (x[t, j] - centre) / unit / std
+        value = ((x[t, j] - first) - shift) / unit / std
     return value if abs(value) < np.inf else np.nan
 
 
 @kernel
 def two_pass(x, t, j, d):
-    """(count, mean, unit, sum of squared deviations in that unit, whether all are equal) of one window.
+    """(count, first value, mean less it, unit, sum of squared deviations in that unit) of one window.
 
-    The unit is the largest deviation, so squares of huge or tiny values neither overflow nor vanish.
+    Distances from the first value are exact where values crowd. The unit is the largest of them, so that squares of
+    huge or tiny values neither overflow nor vanish; it is 1, and the sum 0, where all values are equal.
     """
-    n, first, shift = 0, 0.0, 0.0
+    n, first, shift, unit = 0, np.nan, 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v = x[k, j]
         if v == v:
             if n == 0:
                 first = v
             shift += v - first
+            unit = max(unit, abs(v - first))
             n += 1
-    centre = first + shift / n if n else np.nan
-    unit, constant = 0.0, True
-    for k in range(max(0, t - d + 1), t + 1):
-        v = x[k, j]
-        if v == v:
-            unit = max(unit, abs(v - centre))
-            constant = constant and v == first
-    if constant or unit == 0.0:
-        return n, first, 1.0, 0.0, True
+    if unit == 0.0:
+        return n, first, 0.0, 1.0, 0.0
+    shift /= n
     squares, rest = 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v = x[k, j]
         if v == v:
-            e = (v - centre) / unit
+            e = ((v - first) - shift) / unit
             squares += e * e
             rest += e
-    return n, centre, unit, squares - rest * rest / n, False
+    return n, first, shift, unit, squares - rest * rest / n
 
 
 @kernel
@@ -207,14 +203,14 @@ def shape(order, n, m2, m3, m4):
 
 @kernel
 def _exact_higher(x, t, j, d, order):
-    n, centre, unit, squares, constant = two_pass(x, t, j, d)
-    if constant:
+    n, first, shift, unit, squares = two_pass(x, t, j, d)
+    if squares == 0.0:
         return np.nan
     m3, m4 = 0.0, 0.0
     for k in range(max(0, t - d + 1), t + 1):
         v = x[k, j]
         if v == v:
-            e = (v - centre) / unit
+            e = ((v - first) - shift) / unit
             m3 += e * e * e
             m4 += e * e * e * e
     value = shape(order, float(n), squares / n, m3 / n, m4 / n)

@@ -46,7 +46,8 @@ def mean(x, d, out):
             doubtful = _finish_mean(prefix, at(suffix, t - start + 1, 2), x[t], anchor, out[t])
             for j in range(LANES if doubtful else 0):
                 if out[t, j] == np.inf:
-                    value = two_pass(x, t, j, d)[1]
+                    _, first, shift, _, _ = two_pass(x, t, j, d)
+                    value = first + shift
                     out[t, j] = value if abs(value) < np.inf else np.nan
 
 

@@ -126,7 +126,8 @@ def test_nested_formulas_equal_the_reference(seed):
         blur = {name: grid * (1 + rng.uniform(-1e-13, 1e-13, grid.shape)) for name, grid in known.items()}
         blurred = exact(outer, fields | blur, member & bar, sector) if expr.op.name in UNITLESS else slow
     fast = grid_of(unmasked(expr, panel), panel, INSTRUMENTS, DAYS)
-    size = max([1.0, *(np.nanmax(np.abs(grid), initial=0.0) for grid in (fields | known).values())])
+    read = [*known.values(), *(fields[arg.name] for arg in expr.args if isinstance(arg, Field) and arg.name in fields)]
+    size = max([1.0, *(np.nanmax(np.abs(grid), initial=0.0) for grid in read)])
     scale = 1e-9 * size + 10 * np.nan_to_num(np.abs(blurred - slow))
     assert_close(np.where(bar, fast, np.nan), np.where(bar, slow, np.nan), scale)
 
@@ -217,3 +218,13 @@ def test_a_spike_touches_only_its_own_windows():
         before = evaluate(parse(formula), panel_of(fields, member, sector))[0, 60:, 0]
         after = evaluate(parse(formula), panel_of(spiked, member, sector))[0, 60:, 0]
         np.testing.assert_allclose(after, before, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("formula", "expected"), [("TS_ZSCORE($close, 2)", 2**-0.5), ("ZSCORE($close)", None)])
+@pytest.mark.parametrize("gap", [1e-11, np.spacing(4.7) / 4.7])
+def test_z_scores_of_values_a_hair_apart_keep_their_digits(formula, expected, gap):
+    close = 4.7 * np.array([[1.0, 1.0 + gap], [1.0 + gap, 1.0]])
+    panel = panel_of({"close": close}, np.ones((2, 2), bool), np.zeros(2, int))
+    values = evaluate(parse(formula), panel)[0, 1, :2]
+    wanted = [expected, -expected] if expected else [2**-0.5, -(2**-0.5)]
+    np.testing.assert_allclose(values, wanted, rtol=1e-9)

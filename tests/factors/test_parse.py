@@ -248,7 +248,7 @@ def expressions():
                 ParameterKind.GROUP: lambda _: st.just(SECTOR),
                 ParameterKind.WINDOW: lambda _: st.integers(1, MAX_WINDOW).map(Number),
                 ParameterKind.INTEGER: lambda p: st.integers(p.low, p.high).map(Number),
-                ParameterKind.NUMBER: lambda p: st.floats(p.low, p.high).map(Number),
+                ParameterKind.NUMBER: lambda p: st.floats(max(p.low, -1e9), min(p.high, 1e9)).map(Number),
             }
             return st.tuples(*(kinds[p.kind](p) for p in op.parameters)).map(lambda args: applied(op, args))
 
