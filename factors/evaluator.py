@@ -75,35 +75,44 @@ class Evaluator:
         Raises:
             EvaluationStoppedError: ``stop`` said so.
         """
-        out = self._wholes.take()
-        self._compute(expr, out)
+        out = self._compute(expr)
         yield out
         self._wholes.give(out)
 
-    def _compute(self, root: Expr, out: Values) -> None:
+    def _compute(self, root: Expr) -> Values:
         self._memo.begin(root)
         tasks = plan(root, self._memo, self._memo.uses)
         left = Counter(node for task in tasks for node in task.inputs)
         arrays = {node: self._memo.take(node) for node in left if node in self._memo}
         for task in tasks:
-            target = out if task.target is root else self._wholes.take()
+            target = self._target(task, arrays, left)
             if task.by_day:
                 self._by_day(task, arrays, target)
             elif task.calls:
                 self._by_tile(task, arrays, target)
             else:
-                out[:] = self._array(root, arrays)
-            if task.target is not root:
-                arrays[task.target] = target
+                target[:] = self._array(root, arrays)
             left.subtract(task.inputs)
             for node in task.inputs:
                 if not left[node] and node in arrays:
-                    self._memo.put(node, arrays.pop(node))
-        panel = self.panel
+                    ended = arrays.pop(node)
+                    if ended is not target:
+                        self._memo.put(node, ended)
+            arrays[task.target] = target
+        panel, out = self.panel, arrays[root]
         self.team.each(
             lambda tile: hide_unseasoned(out[tile], panel.bar[tile], panel.first_row[tile], root.look_back),
             range(len(out)),
         )
+        return out
+
+    def _target(self, task: Task, arrays: dict[Expr, Values], left: Counter[Expr]) -> Values:
+        """An array for a task's result: an input's that nobody needs any more, where it can be written over."""
+        if task.in_place:
+            for node in task.inputs:
+                if node in arrays and left[node] == 1 and not self._memo.uses(node):
+                    return arrays[node]
+        return self._wholes.take()
 
     def _by_day(self, task: Task, arrays: dict[Expr, Values], target: Values) -> None:
         call = task.calls[0]

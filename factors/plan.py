@@ -31,6 +31,11 @@ class Task:
         """Whether the target is computed day by day rather than tile by tile."""
         return isinstance(self.target, Call) and self.target.op.kind in BY_DAY and bool(self.calls)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether each cell, or day, of the result is written after the last look at that of the inputs."""
+        return self.by_day or (bool(self.calls) and self.calls[-1].op.kind is Kind.ELEMENTWISE)
+
 
 def series(call: Call) -> tuple[Expr, ...]:
     """The arguments that are series of values."""
