@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -15,16 +15,17 @@ from typer.exceptions import TyperException
 
 from app import display
 from app.mining import mine_and_follow
-from app.runner import Runner, check_request, load_panel, readable
+from app.panels import load_panel
+from app.runner import Runner, check_request, readable
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, SettingError
 from factors.evaluation import Evaluation
-from factors.evaluator import evaluate
-from factors.labels import HORIZON
+from factors.evaluator import Evaluator
+from factors.legacy import parse_legacy
 from factors.metrics import split_metrics
-from factors.operators import OPERATORS
+from factors.operators import COMPOSITES, OPERATORS
 from factors.parse import STANDARD_FIELDS, parse
 from factors.regularization import Limits, Zoo, penalty, structural_checks
 from storage.ingest import import_market
@@ -116,6 +117,9 @@ def evaluate_formula(
     formula: str,
     market: Market,
     universe: Universe = None,
+    dialect: Annotated[
+        Literal["alphaagent", "legacy"], typer.Option(help="How it is spelt; legacy as older published formulas.")
+    ] = "alphaagent",
     values: Annotated[Path | None, typer.Option(help="Write (date, symbol, value) to this Parquet file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -124,19 +128,21 @@ def evaluate_formula(
         raise SettingError(f"no folder {values.parent} to write {values.name} into")
     snapshot = open_market(Settings().home, market)
     universe = snapshot.universe(universe)
-    expr = parse(formula, (*snapshot.fields, "return"))
-    panel, label = load_panel(snapshot, universe)
-    result = evaluate(expr, panel)
-    evaluation = Evaluation(
-        candidate_id="",
-        formula=str(expr),
-        snapshot=snapshot.id,
-        universe=universe,
-        horizon=HORIZON,
-        splits=split_metrics(result, label, panel),
-    )
-    if values is not None:
-        _write_values(panel.frame(result).write_parquet, values)
+    read = parse_legacy if dialect == "legacy" else parse
+    expr = read(formula, (*snapshot.fields, "return"))
+    panel, labels = load_panel(snapshot, universe)
+    evaluator = Evaluator(panel)
+    with evaluator.values(expr) as result:
+        evaluation = Evaluation(
+            candidate_id="",
+            formula=str(expr),
+            snapshot=snapshot.id,
+            universe=universe,
+            horizon=labels.horizons[0],
+            splits=split_metrics(result, labels, panel, evaluator.team),
+        )
+        if values is not None:
+            _write_values(panel.frame(result).write_parquet, values)
     if as_json:
         typer.echo(evaluation.model_dump_json(indent=2, exclude={"candidate_id"}))
     else:
@@ -176,7 +182,7 @@ def check(
 @app.command()
 def operators() -> None:
     """The operators of the factor language."""
-    display.operators(Console(), OPERATORS.values())
+    display.operators(Console(), OPERATORS.values(), COMPOSITES)
 
 
 @app.command()

@@ -18,13 +18,14 @@ from rich.text import Text
 from app.settings import Settings
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.hypothesis import Factor
-from factors.operators import Operator
+from factors.operators import Composite, Kind, Operator
 from factors.significance import expected_best_t
 from factors.verdict import Check
 from storage.markets import Snapshot
 from storage.runs import Run, RunEvent
 
 SHOWN = 10
+BAR = 20  # characters of the longest bar
 
 
 class RunProgress:
@@ -136,14 +137,42 @@ def next_steps(console: Console, settings: Settings, *, demo: bool) -> None:
 
 
 def evaluation(console: Console, result: Evaluation) -> None:
-    """A formula's metrics, a column for each split."""
+    """A formula's metrics, a column for each split; the curves among them are drawn."""
     console.print(f"{result.formula}\n[dim]snapshot {result.snapshot}, universe {result.universe}[/]", highlight=False)
     table = Table()
     table.add_column("metric")
     for split in result.splits:
         table.add_column(split, justify="right")
     for name in SplitMetrics.model_fields:
-        table.add_row(name, *(_number(getattr(metrics, name), 4) for metrics in result.splits.values()))
+        if name not in {"deciles", "years", "horizons"}:
+            table.add_row(name, *(_number(getattr(metrics, name), 4) for metrics in result.splits.values()))
+    console.print(table)
+    splits = result.splits.items()
+    by_horizon = {split: {f"{at.horizon} days": at.rank_ic for at in metrics.horizons} for split, metrics in splits}
+    by_year = {split: {str(at.year): at.rank_ic for at in metrics.years} for split, metrics in splits}
+    by_decile = {
+        split: {str(k): mean and mean * 1e4 for k, mean in enumerate(metrics.deciles, 1)} for split, metrics in splits
+    }
+    _curves(console, "rank IC by days held", by_horizon)
+    _curves(console, "rank IC by year", by_year)
+    _curves(console, "mean return by decile of the factor, basis points", by_decile, digits=1)
+
+
+def _curves(console: Console, title: str, curves: dict[str, dict[str, float | None]], digits: int = 4) -> None:
+    """Values by split and label as bars; those below zero are red."""
+    largest = max((abs(value) for curve in curves.values() for value in curve.values() if value), default=0.0)
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for split in curves:
+        table.add_column(split, min_width=BAR + 9)
+    for label in dict.fromkeys(label for curve in curves.values() for label in curve):
+        cells = []
+        for curve in curves.values():
+            value = curve.get(label)
+            length = round(abs(value) / largest * BAR) if value else 0
+            colour = "red" if value is not None and value < 0 else "green"
+            cells.append(Text(f"{_number(value, digits):>7} ").append("█" * length, style=colour))
+        table.add_row(label, *cells)
     console.print(table)
 
 
@@ -158,13 +187,41 @@ def checks(console: Console, formula: str, verdict: Iterable[Check]) -> None:
     console.print(table)
 
 
-def operators(console: Console, known: Iterable[Operator]) -> None:
-    """The operator table."""
-    table = Table()
-    for column in ("operator", "kind", "meaning"):
-        table.add_column(column)
+def operators(console: Console, known: Iterable[Operator], composites: Iterable[Composite]) -> None:
+    """The operators, a table for each kind, and the composites with what they stand for."""
+    families: dict[Kind, list[Operator]] = {}
     for op in known:
-        table.add_row(escape(op.signature), op.kind.value, escape(op.doc))
+        families.setdefault(op.kind, []).append(op)
+    for kind, family in families.items():
+        columns = {
+            "operator": [op.signature for op in family],
+            "meaning": [f"{op.doc} (also {', '.join(op.aliases)})" if op.aliases else op.doc for op in family],
+            "look-back": [op.look_back_rule for op in family],
+            "qlib": [op.qlib or "" for op in family],
+        }
+        _table(console, kind.value, columns)
+    columns = {
+        "composite": [one.signature for one in composites],
+        "meaning": [f"{one.doc}\n{one.expansion}" for one in composites],
+    }
+    _table(console, "composites, which the parser writes out", columns)
+
+
+def _table(console: Console, title: str, columns: dict[str, list[str]]) -> None:
+    """A table as wide as the terminal; what is the same in all rows is said once, in the title."""
+    alike = [f"{name} {cells[0] or 'none'}" for name, cells in columns.items() if len(set(cells)) == 1]
+    shown = {name: cells for name, cells in columns.items() if len(set(cells)) > 1}
+    table = Table(title=", ".join([title, *alike]), title_justify="left", expand=True)
+    for name in shown:
+        table.add_column(
+            name,
+            ratio={"meaning": 5, "qlib": 3}.get(name),
+            no_wrap=name in {"operator", "composite"},
+            overflow="fold",
+            max_width=len(name) if name == "look-back" else None,
+        )
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*map(escape, row))
     console.print(table)
 
 

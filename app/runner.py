@@ -7,15 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Collection
-from functools import lru_cache
 from queue import SimpleQueue
 
+from app.panels import load_panel
 from app.settings import Settings
 from factors.errors import AlphaAgentError, FormulaError, SettingError
+from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
-from factors.kernels.elementwise import Values
-from factors.labels import forward_return
-from factors.panel import Panel
 from factors.parse import parse
 from graphs.machine import mine
 from graphs.offline import OfflineResearcher
@@ -75,19 +73,20 @@ class Runner:
 
     def _workbench(self, run: Run) -> Workbench:
         snapshot = open_market(self.settings.home, run.market, run.snapshot)
-        panel, label = load_panel(snapshot, run.universe)
+        panel, labels = load_panel(snapshot, run.universe)
+        deadline = time.monotonic() + run.budget.seconds
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
         library = self.records.library(run.market, before=began)
         return Workbench(
             run=run,
             researcher=researcher(self.settings, run.model),
-            panel=panel,
-            label=label,
+            evaluator=Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline),
+            labels=labels,
             library=tuple(factor for factor in library if readable(factor, panel.fields)),
             records=self.records,
             cancelled=self._stopping.is_set,
-            deadline=time.monotonic() + run.budget.seconds,
+            deadline=deadline,
         )
 
 
@@ -149,13 +148,6 @@ def researcher(settings: Settings, model: str) -> Researcher:
     from graphs.llm import LanguageModelResearcher  # noqa: PLC0415 - a second of imports that offline runs go without
 
     return LanguageModelResearcher(model, key, settings.openai_base_url, settings.model_timeout)
-
-
-@lru_cache(maxsize=2)
-def load_panel(snapshot: Snapshot, universe: str) -> tuple[Panel, Values]:
-    """A snapshot's panel and its labels; the two last used are kept, as a panel takes seconds to lay out."""
-    panel = Panel.from_bars(snapshot.bars(universe), snapshot.train_end)
-    return panel, forward_return(panel)
 
 
 def is_alive(executor: str) -> bool:

@@ -18,7 +18,7 @@ from app.runner import Runner, RunQueue
 from app.settings import Settings
 from factors.errors import SettingError
 from factors.hypothesis import Factor
-from factors.operators import OPERATORS
+from factors.operators import COMPOSITES, OPERATORS
 from storage.markets import open_market
 from storage.records import Records
 from storage.runs import TERMINAL, Run, RunRequest
@@ -42,7 +42,11 @@ class Page(BaseModel, Generic[Item]):
 
 
 class OperatorEntry(BaseModel):
-    """One operator of the factor language."""
+    """One operator of the factor language, or a composite that the parser writes out as operators.
+
+    ``look_back`` is the rows of history that it adds to its arguments', in terms of its window; null for a composite,
+    whose operators add theirs. ``qlib`` is the operator of qlib with the same values, or an expression of several.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +55,10 @@ class OperatorEntry(BaseModel):
     kind: str
     doc: str
     source: str
-    aliases: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    look_back: str | None = None
+    qlib: str | None = None
+    expansion: str | None = None
 
 
 def create_service(settings: Settings) -> FastAPI:
@@ -189,8 +196,8 @@ def get_factor(factor_id: str, runner: Shared) -> Factor:
 
 @routes.get("/operators")
 def get_operators() -> list[OperatorEntry]:
-    """The operators of the factor language."""
-    return [
+    """The operators of the factor language, then the composites."""
+    operators = [
         OperatorEntry(
             name=op.name,
             signature=op.signature,
@@ -198,9 +205,23 @@ def get_operators() -> list[OperatorEntry]:
             doc=op.doc,
             source=op.source,
             aliases=op.aliases,
+            look_back=op.look_back_rule,
+            qlib=op.qlib,
         )
         for op in OPERATORS.values()
     ]
+    composites = [
+        OperatorEntry(
+            name=composite.name,
+            signature=composite.signature,
+            kind="composite",
+            doc=composite.doc,
+            source=composite.source,
+            expansion=composite.expansion,
+        )
+        for composite in COMPOSITES
+    ]
+    return operators + composites
 
 
 @routes.get("/healthz")

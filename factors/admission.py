@@ -76,7 +76,7 @@ def train_ranks(values: Values, panel: Panel) -> Ranks:
     """Daily ranks of a factor among tradable members over the train split, float32 ``[tiles, days, 64]``."""
     start, stop = within(panel, "train")
     ranks = np.empty((values.shape[0], stop - start, values.shape[2]), np.float32)
-    daily.ranks(np.ascontiguousarray(values[:, start:stop]), panel.eligible[:, start:stop], ranks)
+    daily.ranks(values, panel.eligible, ranks, start, 0, stop - start)
     return ranks
 
 

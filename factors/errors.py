@@ -5,7 +5,8 @@
     ├── DataError         market data that cannot be imported as it is
     ├── NotFoundError     a name or id that nothing answers to
     ├── SettingError      an option or setting outside its range
-    └── ResearcherError   the researcher (a language model, say) gave nothing usable
+    ├── ResearcherError   the researcher (a language model, say) gave nothing usable
+    └── EvaluationStoppedError   an evaluation that was told to stop
 
 Each message is one line that says what was expected. A candidate refused by the gate is not an error: it is a
 failed :class:`factors.verdict.Check`. Any other exception is a bug or broken infrastructure.
@@ -42,3 +43,7 @@ class SettingError(AlphaAgentError):
 
 class ResearcherError(AlphaAgentError):
     """The researcher gave nothing usable."""
+
+
+class EvaluationStoppedError(AlphaAgentError):
+    """An evaluation that was told to stop, or ran out of time."""

@@ -3,6 +3,29 @@
 from pydantic import BaseModel, ConfigDict
 
 
+class YearMetrics(BaseModel):
+    """Information coefficients over the days of one calendar year; see :class:`SplitMetrics`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    year: int
+    days: int
+    ic: float | None
+    rank_ic: float | None
+
+
+class HorizonMetrics(BaseModel):
+    """Information coefficients against the return over ``horizon`` days; see :class:`SplitMetrics`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    horizon: int
+    ic: float | None
+    rank_ic: float | None
+    rank_icir: float | None
+    rank_t_stat: float | None
+
+
 class SplitMetrics(BaseModel):
     """Metrics of a factor over the days of one split; ``None`` where too few days carry a value.
 
@@ -17,6 +40,13 @@ class SplitMetrics(BaseModel):
         rank_t_stat: Newey-West t of the mean daily rank IC.
         hit_rate: share of days with a positive rank IC, in [0, 1].
         turnover: mean share of the book traded a day by the rank-weighted dollar-neutral portfolio, in [0, 1].
+        rank_autocorrelation: mean correlation of the ranks with those of the day before, in [-1, 1].
+        deciles: mean label of each tenth of the names by factor, lowest first, a mean over days; a return per horizon.
+        monotonicity: Spearman correlation of the deciles' numbers and means, in [-1, 1].
+        long_short: mean return per horizon of the rank-weighted portfolio, one unit long and one short, before costs.
+        long_short_net: the same after costs of 0.1 % of what is traded.
+        years: by calendar year.
+        horizons: by days held, for the decay of the signal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +61,13 @@ class SplitMetrics(BaseModel):
     rank_t_stat: float | None
     hit_rate: float | None
     turnover: float | None
+    rank_autocorrelation: float | None = None
+    deciles: tuple[float | None, ...] = ()
+    monotonicity: float | None = None
+    long_short: float | None = None
+    long_short_net: float | None = None
+    years: tuple[YearMetrics, ...] = ()
+    horizons: tuple[HorizonMetrics, ...] = ()
 
 
 class Evaluation(BaseModel):

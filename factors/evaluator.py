@@ -3,36 +3,147 @@
 How a formula is computed:
 
 1. Its distinct sub-expressions are listed, arguments first; hash-consing has made equal ones one object.
-2. A field is the panel's array, a number stays a float.
-3. An ELEMENTWISE kernel takes arrays or floats and returns an array.
-4. A TIME_SERIES kernel fills one tile at a time from its series arguments and literal parameters.
-5. A CROSS_SECTION or GROUP kernel fills all tiles day by day among the universe's members or their sectors.
-6. An array is dropped after its last use.
+2. It is cut into whole arrays, where all instruments must be known at once: the arguments and results of CROSS_SECTION
+   and GROUP calls, and windows that several of these, or several formulas, read.
+3. What leads to a whole array, ELEMENTWISE and TIME_SERIES calls, is computed tile by tile, every step of one tile
+   while it is in cache.
+4. CROSS_SECTION and GROUP calls are computed day by day among the universe's members or their sectors.
+5. Tiles, and ranges of days, are shared out to threads; the kernels hold no lock.
+6. Arrays come from a pool and return to it after their last use; what recurs is kept in a memo bounded in bytes.
 7. The result is null where the instrument has no bar or fewer rows of history than the formula looks back.
+
+An elementwise kernel is called with tiles ``[rows, 64]`` or floats, its literals and ``out``; a time-series kernel with
+tiles, its literals and ``out``; a cross-sectional one with an array ``[tiles, rows, 64]``, the groups, its literals,
+``out`` and a range of days. Each leaves NaN, never an infinity, for null.
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date
 
 import numpy as np
 import polars as pl
 
-from factors.expression import Call, Expr, Field, Number, distinct
+from factors.expression import Call, Expr, Field, Number
 from factors.kernels.elementwise import Values
-from factors.operators import Kind, ParameterKind
+from factors.kernels.history import hide_unseasoned
+from factors.memo import Memo, Pool
+from factors.operators import LITERAL_KINDS, Kind, ParameterKind
 from factors.panel import Panel
 from factors.parse import parse
+from factors.plan import Task, plan, series
+from factors.team import Team
+
+MEMO_BYTES = 256 << 20
+
+
+class Evaluator:
+    """Computes formulas over one panel; for one caller at a time, who brings threads along.
+
+    Args:
+        panel: the market.
+        threads: how many compute; as many as the process may use cores where it is None.
+        memo_bytes: what the values of recurring sub-expressions may take.
+        stop: asked before each tile and range of days; once it is true, the evaluation is given up.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        threads: int | None = None,
+        memo_bytes: int = MEMO_BYTES,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.panel = panel
+        self.team = Team(threads, stop)
+        self._tiles = Pool(panel.shape[1:])
+        self._wholes = Pool(panel.shape)
+        self._memo = Memo(memo_bytes, self._wholes)
+
+    def expect(self, formulas: Iterable[Expr]) -> None:
+        """Announce formulas that will be asked for, so that what they share is computed once."""
+        self._memo.expect(formulas)
+
+    @contextmanager
+    def values(self, expr: Expr) -> Iterator[Values]:
+        """Values of a formula, ``[tiles, rows, 64]``; null (NaN) without a bar or before its look-back is filled.
+
+        Only rows up to a value's own are read, and for each instrument the market's own calendar counts the rows. The
+        array is lent: another formula's values may be in it after the ``with`` block.
+
+        Raises:
+            EvaluationStoppedError: ``stop`` said so.
+        """
+        out = self._wholes.take()
+        self._compute(expr, out)
+        yield out
+        self._wholes.give(out)
+
+    def _compute(self, root: Expr, out: Values) -> None:
+        self._memo.begin(root)
+        tasks = plan(root, self._memo, self._memo.uses)
+        left = Counter(node for task in tasks for node in task.inputs)
+        arrays = {node: self._memo.take(node) for node in left if node in self._memo}
+        for task in tasks:
+            target = out if task.target is root else self._wholes.take()
+            if task.by_day:
+                self._by_day(task, arrays, target)
+            elif task.calls:
+                self._by_tile(task, arrays, target)
+            else:
+                out[:] = self._array(root, arrays)
+            if task.target is not root:
+                arrays[task.target] = target
+            left.subtract(task.inputs)
+            for node in task.inputs:
+                if not left[node] and node in arrays:
+                    self._memo.put(node, arrays.pop(node))
+        panel = self.panel
+        self.team.each(
+            lambda tile: hide_unseasoned(out[tile], panel.bar[tile], panel.first_row[tile], root.look_back),
+            range(len(out)),
+        )
+
+    def _by_day(self, task: Task, arrays: dict[Expr, Values], target: Values) -> None:
+        call = task.calls[0]
+        x = series(call)[0]
+        values = np.full(target.shape, x.value) if isinstance(x, Number) else self._array(x, arrays)
+        groups = self.panel.universe if call.op.kind is Kind.CROSS_SECTION else self.panel.sectors
+        literals = _literals(call)
+        self.team.days(
+            lambda start, stop: call.op.kernel(values, groups, *literals, target, start, stop), self.panel.shape[1]
+        )
+
+    def _by_tile(self, task: Task, arrays: dict[Expr, Values], target: Values) -> None:
+        def compute(tile: int) -> None:
+            tiles: dict[Expr, Values] = {}
+            for call in task.calls:
+                out = target[tile] if call is task.target else self._tiles.take()
+                operands = [
+                    tiles[node] if node in tiles else self._operand(node, call, arrays, tile) for node in series(call)
+                ]
+                call.op.kernel(*operands, *_literals(call), out)
+                tiles[call] = out
+                for ended in task.ended.get(call, ()):
+                    self._tiles.give(tiles.pop(ended))
+
+        self.team.each(compute, range(len(target)))
+
+    def _operand(self, node: Expr, call: Call, arrays: dict[Expr, Values], tile: int) -> Values | float:
+        if isinstance(node, Number):
+            return node.value if call.op.kind is Kind.ELEMENTWISE else np.full(self.panel.shape[1:], node.value)
+        values: Values = self._array(node, arrays)[tile]
+        return values
+
+    def _array(self, node: Expr, arrays: dict[Expr, Values]) -> Values:
+        return self.panel.fields[node.name] if isinstance(node, Field) else arrays[node]
 
 
 def evaluate(expr: Expr, panel: Panel) -> Values:
-    """Values of a formula, ``[tiles, rows, 64]``; null (NaN) without a bar or before its look-back is filled.
-
-    Only rows up to a value's own are read, and for each instrument the market's own calendar counts the rows.
-    """
-    values = _compute(expr, panel)
-    rows = np.arange(panel.shape[1])[None, :, None]
-    seasoned = rows - panel.first_row[:, None, :] >= expr.look_back
-    return np.where(seasoned & panel.bar, values, np.nan)
+    """Values of one formula as :meth:`Evaluator.values` gives them, in an array of their own."""
+    with Evaluator(panel, threads=1, memo_bytes=0).values(expr) as values:
+        return values
 
 
 def evaluate_frame(formula: str, bars: pl.DataFrame) -> pl.DataFrame:
@@ -49,45 +160,9 @@ def evaluate_frame(formula: str, bars: pl.DataFrame) -> pl.DataFrame:
     return panel.frame(evaluate(parse(formula, tuple(panel.fields)), panel))
 
 
-def _compute(root: Expr, panel: Panel) -> Values:
-    order = distinct(root)
-    uses = Counter(child for node in order for child in node.children)
-    uses[root] += 1
-    results: dict[Expr, Values | float] = {}
-    for node in order:
-        results[node] = _node(node, results, panel)
-        uses.subtract(node.children)
-        for child in node.children:
-            if not uses[child]:
-                results.pop(child, None)
-    return np.broadcast_to(np.asarray(results[root], dtype=np.float64), panel.shape)
-
-
-def _node(node: Expr, results: dict[Expr, Values | float], panel: Panel) -> Values | float:
-    if isinstance(node, Number):
-        return node.value
-    if isinstance(node, Field):
-        return panel.fields.get(node.name, np.nan)
-    if not isinstance(node, Call):
-        raise TypeError(f"not an expression: {node!r}")
-    if node.op.kind is Kind.ELEMENTWISE:
-        return node.op.kernel(*(results[arg] for arg in node.args))  # type: ignore[no-any-return]
-    out = np.empty(panel.shape)
-    series = [
-        np.broadcast_to(results[arg], panel.shape)
-        for parameter, arg in zip(node.op.parameters, node.args, strict=True)
-        if parameter.kind is ParameterKind.SERIES
+def _literals(call: Call) -> list[int | float]:
+    return [
+        arg.value if parameter.kind is ParameterKind.NUMBER else int(arg.value)
+        for parameter, arg in zip(call.op.parameters, call.args, strict=True)
+        if isinstance(arg, Number) and parameter.kind in LITERAL_KINDS
     ]
-    if node.op.kind is Kind.TIME_SERIES:
-        literals = [
-            int(arg.value) if parameter.kind is ParameterKind.WINDOW else arg.value
-            for parameter, arg in zip(node.op.parameters, node.args, strict=True)
-            if isinstance(arg, Number) and parameter.kind is not ParameterKind.SERIES
-        ]
-        for tile in range(panel.shape[0]):
-            node.op.kernel(*(np.ascontiguousarray(values[tile]) for values in series), *literals, out[tile])
-    else:
-        groups = panel.universe if node.op.kind is Kind.CROSS_SECTION else panel.sectors
-        node.op.kernel(np.ascontiguousarray(series[0]), groups, out)
-    out[np.isinf(out)] = np.nan
-    return out

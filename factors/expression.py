@@ -6,12 +6,21 @@ parses back to the same object.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import ClassVar, Self
 
 from factors.errors import FormulaError
-from factors.operators import INFIX, UNARY_PRECEDENCE, Operator, ParameterKind, operator
+from factors.operators import (
+    INFIX,
+    OPERATORS,
+    UNARY_PRECEDENCE,
+    Form,
+    Operator,
+    ParameterKind,
+    misfit,
+    operator,
+)
 
 MAX_CHARACTERS = 2000
 MAX_DEPTH = 32
@@ -98,7 +107,7 @@ class Call(Expr):
         node.op, node.args = op, args
         node.size = 1 + sum(arg.size for arg in args)
         node.depth = 1 + max(arg.depth for arg in args)
-        node.look_back = max(arg.look_back for arg in args) + op.look_back(window(node))
+        node.look_back = max(arg.look_back for arg in args) + op.look_back.rows(window(node))
         return node._interned(op.name, args)
 
     @property
@@ -147,20 +156,47 @@ def call(name: str, *args: Expr | float) -> Expr:
     if op.name == "NEGATE" and len(nodes) == 1 and isinstance(nodes[0], Number):
         return Number(-nodes[0].value)
     if len(nodes) != len(op.parameters):
-        expected = len(op.parameters)
-        raise FormulaError(f"{op.signature} takes {expected} argument{'s' if expected > 1 else ''}, not {len(nodes)}")
-    for parameter, node in zip(op.parameters, nodes, strict=True):
-        fault = parameter.fault(_literal(node), grouped=node is SECTOR)
-        if fault:
-            raise FormulaError(f"{op.signature}: {fault}, not {_short(node)}")
+        raise misfit([op], len(nodes))
+    check_arguments(op, nodes)
+    for node in nodes:
+        if is_sequence(node) and not (op.pairs and _windows(op, nodes) == _windows(SEQUENCE, node.children)):
+            raise FormulaError(f"{op.signature}: {SEQUENCE_RULE}")
     return Call(op, nodes)
 
 
+def check_arguments(form: Form, nodes: Sequence[Expr]) -> None:
+    """Check that arguments, as many as there are parameters, are of the right kind and range.
+
+    Raises:
+        FormulaError: the first that is not; the message gives the signature and what was expected.
+    """
+    given = list(zip(form.parameters, nodes, strict=True))
+    literals = {parameter.name: node.value for parameter, node in given if isinstance(node, Number)}
+    for parameter, node in given:
+        ceiling = literals.get(parameter.at_most, float("inf"))
+        fault = parameter.fault(literals.get(parameter.name), grouped=node is SECTOR, ceiling=ceiling)
+        if fault:
+            raise FormulaError(f"{form.signature}: {fault}, not {_short(node)}")
+
+
+def is_sequence(node: Expr) -> bool:
+    """Whether a node is ``SEQUENCE(d)``, which has no value of its own."""
+    return isinstance(node, Call) and node.op is SEQUENCE
+
+
+def _windows(op: Operator, nodes: Sequence[Expr]) -> list[Expr]:
+    return [
+        node for parameter, node in zip(op.parameters, nodes, strict=True) if parameter.kind is ParameterKind.WINDOW
+    ]
+
+
 SECTOR = Field("sector")
-
-
-def _literal(node: Expr) -> float | None:
-    return node.value if isinstance(node, Number) else None
+SEQUENCE = OPERATORS["SEQUENCE"]
+SEQUENCE_RULE = (
+    "SEQUENCE(d) may stand only as a direct argument of "
+    f"{', '.join(name for name, op in OPERATORS.items() if op.pairs)} with the same window d, "
+    "as in REGBETA($close, SEQUENCE(20), 20)"
+)
 
 
 def _short(node: Expr, width: int = 40) -> str:

@@ -1,15 +1,53 @@
 """Labels: what a factor is asked to predict."""
 
-import numpy as np
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
+from factors.kernels import daily
 from factors.kernels.elementwise import Values
 from factors.panel import Panel
+from factors.team import Team
 
 DELAY = 1
-HORIZON = 1
+HORIZONS = (1, 2, 5, 10, 20)
 
 
-def forward_return(panel: Panel, horizon: int = HORIZON) -> Values:
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Forward returns over several horizons, each day's in ascending order, as every factor is ranked against them.
+
+    Attributes:
+        horizons: days held, the one that factors are judged by first.
+        cells: ``[horizons, rows, tiles * 64]`` int32, the cells that carry a label; the first ``counts`` are filled.
+        ordered: their labels, float64.
+        counts: ``[horizons, rows]`` how many there are.
+    """
+
+    horizons: tuple[int, ...]
+    cells: NDArray[np.int32]
+    ordered: Values
+    counts: NDArray[np.int64]
+
+
+def forward_returns(panel: Panel, horizons: tuple[int, ...] = HORIZONS, team: Team | None = None) -> Labels:
+    """The labels of a market, by :func:`forward_return`."""
+    return sorted_labels(panel, {horizon: forward_return(panel, horizon) for horizon in horizons}, team)
+
+
+def sorted_labels(panel: Panel, labels: dict[int, Values], team: Team | None = None) -> Labels:
+    """Labels ``[tiles, rows, 64]`` by horizon, sorted."""
+    tiles, rows, lanes = panel.shape
+    shape = (len(labels), rows, tiles * lanes)
+    found = Labels(tuple(labels), np.empty(shape, np.int32), np.empty(shape), np.empty(shape[:2], np.int64))
+    for label, *sorted_label in zip(labels.values(), found.cells, found.ordered, found.counts, strict=True):
+        (team or Team(1)).days(partial(daily.sort_labels, label, *sorted_label), rows)
+    return found
+
+
+def forward_return(panel: Panel, horizon: int = HORIZONS[0]) -> Values:
     """``close[t+1+h] / close[t+1] - 1``, ``[tiles, rows, 64]``: a signal of day t is traded at the close of t+1.
 
     Null where the instrument is not a tradable member at t or cannot be bought at t+1, and where the data end before
@@ -31,7 +69,7 @@ def forward_return(panel: Panel, horizon: int = HORIZON) -> Values:
     return label
 
 
-def within(panel: Panel, split: str, horizon: int = HORIZON) -> tuple[int, int]:
+def within(panel: Panel, split: str, horizon: int = HORIZONS[0]) -> tuple[int, int]:
     """Half-open rows of a split whose labels end inside it, so that no split sees prices of the next."""
     start, stop = panel.splits[split]
     return start, max(start, stop - DELAY - horizon)

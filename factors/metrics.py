@@ -1,59 +1,130 @@
-"""Metrics of factor values against labels: daily information coefficients and their summary by split."""
+"""Metrics of factor values against labels: daily series, and their summary by split."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from factors.evaluation import SplitMetrics
+from factors.evaluation import HorizonMetrics, SplitMetrics, YearMetrics
 from factors.kernels import daily
 from factors.kernels.elementwise import Values
-from factors.labels import HORIZON, within
+from factors.labels import Labels, within
 from factors.panel import Panel
 from factors.significance import newey_west_lags, newey_west_t
+from factors.team import Team
+
+COST = 0.001  # of what is traded, one way: spread, impact and fees of a liquid name
 
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """Daily series, each ``[rows]``, NaN for null: information coefficients, and turnover since the day before."""
+    """Daily series of a factor, NaN for null.
+
+    Attributes:
+        ic: ``[horizons, rows]`` cross-sectional Pearson correlation of factor and label.
+        rank_ic: ``[horizons, rows]`` the same of their ranks.
+        eligible: ``[rows]`` cells that may hold a position.
+        known: ``[rows]`` those with a factor value.
+        turnover: ``[rows]`` share of the book traded since the day before, in [0, 1].
+        autocorrelation: ``[rows]`` correlation of the ranks with those of the day before.
+        long_short: ``[rows]`` return of the rank-weighted book, one unit long and one short, under the first label.
+        deciles: ``[rows, 10]`` mean first label of each tenth of the names by factor.
+    """
 
     ic: Values
     rank_ic: Values
+    eligible: Values
+    known: Values
     turnover: Values
+    autocorrelation: Values
+    long_short: Values
+    deciles: Values
 
 
-def daily_metrics(values: Values, label: Values, panel: Panel) -> Daily:
-    """Daily series of a factor; ``values`` and ``label`` are ``[tiles, rows, 64]``."""
+def daily_metrics(values: Values, labels: Labels, panel: Panel, team: Team | None = None) -> Daily:
+    """Daily series of a factor's values ``[tiles, rows, 64]``; the days are shared out to the team."""
     rows = panel.shape[1]
-    series = Daily(np.empty(rows), np.empty(rows), np.empty(rows))
-    daily.correlations(values, label, series.ic, series.rank_ic)
-    daily.turnover(values, panel.eligible, series.turnover)
-    return series
+    ic, rank_ic = np.empty((len(labels.horizons), rows)), np.empty((len(labels.horizons), rows))
+    book, deciles = np.empty((rows, 5)), np.empty((rows, daily.DECILES))
+    (team or Team(1)).days(
+        lambda start, stop: daily.measure(
+            values, panel.eligible, labels.cells, labels.ordered, labels.counts, start, stop, ic, rank_ic, book, deciles
+        ),
+        rows,
+    )
+    eligible, known, turnover, autocorrelation, long_short = book.T
+    return Daily(ic, rank_ic, eligible, known, turnover, autocorrelation, long_short, deciles)
 
 
-def split_metrics(values: Values, label: Values, panel: Panel, horizon: int = HORIZON) -> dict[str, SplitMetrics]:
-    """Summary by split of a factor's values against the label of this horizon."""
-    series = daily_metrics(values, label, panel)
-    eligible = panel.eligible
-    summaries = {}
-    for split in panel.splits:
-        start, stop = within(panel, split, horizon)
-        cells = eligible[:, start:stop]
-        known = np.isfinite(values[:, start:stop]) & cells
-        ic, rank_ic = _known(series.ic[start:stop]), _known(series.rank_ic[start:stop])
-        traded = _known(series.turnover[start:stop])
-        summaries[split] = SplitMetrics(
-            days=len(rank_ic),
-            coverage=float(known.sum() / max(cells.sum(), 1)),
-            ic=_mean(ic),
-            icir=_ratio(ic),
-            rank_ic=_mean(rank_ic),
-            rank_icir=_ratio(rank_ic),
-            t_stat=newey_west_t(ic, newey_west_lags(len(ic), horizon)),
-            rank_t_stat=newey_west_t(rank_ic, newey_west_lags(len(rank_ic), horizon)),
-            hit_rate=_mean((rank_ic > 0).astype(np.float64)),
-            turnover=_mean(traded),
-        )
-    return summaries
+def split_metrics(values: Values, labels: Labels, panel: Panel, team: Team | None = None) -> dict[str, SplitMetrics]:
+    """Summary by split of a factor's values ``[tiles, rows, 64]``, judged by the first label."""
+    series = daily_metrics(values, labels, panel, team)
+    return {split: summary(series, labels, panel, split) for split in panel.splits}
+
+
+def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMetrics:
+    """What a factor's daily series come to over the days of a split whose labels end inside it."""
+    horizon = labels.horizons[0]
+    days = slice(*within(panel, split, horizon))
+    ic, rank_ic = _known(series.ic[0, days]), _known(series.rank_ic[0, days])
+    traded, deciles = series.turnover[days], _column_means(series.deciles[days])
+    # Both legs of one unit each turn over, and each trade is a sale and a purchase.
+    net = series.long_short[days] - COST * 4 * np.nan_to_num(traded)
+    return SplitMetrics(
+        days=len(rank_ic),
+        coverage=float(series.known[days].sum() / max(series.eligible[days].sum(), 1)),
+        ic=_mean(ic),
+        icir=_ratio(ic),
+        rank_ic=_mean(rank_ic),
+        rank_icir=_ratio(rank_ic),
+        t_stat=newey_west_t(ic, newey_west_lags(len(ic), horizon)),
+        rank_t_stat=newey_west_t(rank_ic, newey_west_lags(len(rank_ic), horizon)),
+        hit_rate=_mean((rank_ic > 0).astype(np.float64)),
+        turnover=_mean(_known(traded)),
+        rank_autocorrelation=_mean(_known(series.autocorrelation[days])),
+        deciles=deciles,
+        monotonicity=_monotonicity(deciles),
+        long_short=_mean(_known(series.long_short[days])),
+        long_short_net=_mean(_known(net)),
+        years=_by_year(series, panel, days),
+        horizons=tuple(_at_horizon(series, labels, panel, split, h) for h in range(len(labels.horizons))),
+    )
+
+
+def _by_year(series: Daily, panel: Panel, days: slice) -> tuple[YearMetrics, ...]:
+    years = panel.dates[days].astype("datetime64[Y]").astype(int) + 1970
+    found = []
+    for year in np.unique(years):
+        rank_ic = _known(series.rank_ic[0, days][years == year])
+        ic = _known(series.ic[0, days][years == year])
+        found.append(YearMetrics(year=int(year), days=len(rank_ic), ic=_mean(ic), rank_ic=_mean(rank_ic)))
+    return tuple(found)
+
+
+def _at_horizon(series: Daily, labels: Labels, panel: Panel, split: str, h: int) -> HorizonMetrics:
+    horizon = labels.horizons[h]
+    days = slice(*within(panel, split, horizon))
+    ic, rank_ic = _known(series.ic[h, days]), _known(series.rank_ic[h, days])
+    return HorizonMetrics(
+        horizon=horizon,
+        ic=_mean(ic),
+        rank_ic=_mean(rank_ic),
+        rank_icir=_ratio(rank_ic),
+        rank_t_stat=newey_west_t(rank_ic, newey_west_lags(len(rank_ic), horizon)),
+    )
+
+
+def _column_means(values: Values) -> tuple[float | None, ...]:
+    return tuple(_mean(_known(column)) for column in values.T)
+
+
+def _monotonicity(deciles: tuple[float | None, ...]) -> float | None:
+    """Spearman correlation of the deciles' numbers and mean labels; None where one is empty or all are equal."""
+    means = np.array([np.nan if mean is None else mean for mean in deciles])
+    if np.isnan(means).any() or means.min() == means.max():
+        return None
+    below = (means[:, None] > means).sum(axis=1)
+    ranks = below + (means[:, None] == means).sum(axis=1) / 2
+    return float(np.corrcoef(ranks, np.arange(len(means)))[0, 1])
 
 
 def _known(values: Values) -> Values:

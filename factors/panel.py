@@ -15,13 +15,35 @@ import polars as pl
 from numpy.typing import NDArray
 
 from factors.kernels.elementwise import Values
+from factors.kernels.layout import mark, scatter
 from factors.kernels.rolling import pct_change
+from factors.kernels.tile import LANES
+from factors.team import Team
 
-LANES = 64
 KEYS = ("date", "symbol", "suspended", "member", "sector")
+_NO_BAR = 255
+_PLACES = ("row", "lane", "sector", "suspended")
 
 Mask = NDArray[np.bool_]
 Groups = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Bars as a database delivers them, each with its place in the panel; no null anywhere.
+
+    Attributes:
+        table: one row a bar: ``row`` and ``lane`` (int32), ``sector`` (int16, -1 for none), ``suspended`` (uint8), and
+            the fields, float64, prices adjusted, NaN where missing.
+        members: who belongs to the universe when: ``lane`` and a half-open range of rows, ``start`` to ``stop``, int32.
+        dates: the calendar, by row.
+        symbols: the instruments, by lane, counted over all tiles.
+    """
+
+    table: pl.DataFrame
+    members: pl.DataFrame
+    dates: pl.Series
+    symbols: pl.Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +56,7 @@ class Panel:
         fields: adjusted columns by name; ``return`` is the close-to-close return, derived where the market has none.
         bar: the instrument has a bar.
         tradable: it has a bar, a close, and is not suspended.
+        eligible: tradable members, the cells that may hold a position.
         universe: int16, 0 for members of the universe, else -1.
         sectors: int16 sector code of members, -1 for non-members and instruments without a sector.
         first_row: ``[tiles, 64]`` first row with a bar; ``rows`` where there is none.
@@ -45,6 +68,7 @@ class Panel:
     fields: Mapping[str, Values]
     bar: Mask
     tradable: Mask
+    eligible: Mask
     universe: Groups
     sectors: Groups
     first_row: NDArray[np.int64]
@@ -55,55 +79,62 @@ class Panel:
         """``(tiles, rows, 64)``."""
         return self.bar.shape[0], self.bar.shape[1], LANES
 
-    @property
-    def eligible(self) -> Mask:
-        """Cells that may hold a position: tradable members."""
-        return self.tradable & (self.universe >= 0)
-
     @classmethod
     def from_bars(cls, bars: pl.DataFrame, train_end: date) -> "Panel":
-        """Lay out bars.
+        """Lay out bars in any order.
 
         Args:
             bars: one row a bar: ``date``, ``symbol``, ``suspended``, ``member``, ``sector`` and numeric columns, the
-                prices adjusted. No other row order than any; (date, symbol) unique.
+                prices adjusted; (date, symbol) unique.
             train_end: last date of the train split; the later dates are the valid split.
         """
-        dates = bars["date"].unique().sort()
-        symbols = bars["symbol"].unique().sort()
-        rows = dates.search_sorted(bars["date"]).to_numpy()
-        lanes = _codes(bars["symbol"], symbols)
-        shape = (-(-len(symbols) // LANES), len(dates), LANES)
-        cells = (lanes // LANES, rows, lanes % LANES)
+        dates, symbols = bars["date"].unique().sort(), bars["symbol"].unique().sort()
+        sectors = bars["sector"].drop_nulls().unique().sort()
+        numbers = pl.all().cast(pl.Float64)
+        cells = (
+            bars.drop(KEYS)
+            .select(pl.when(numbers.is_finite()).then(numbers).otherwise(np.nan))
+            .with_columns(
+                dates.search_sorted(bars["date"]).cast(pl.Int32).alias("row"),
+                _codes(bars["symbol"], symbols).cast(pl.Int32).alias("lane"),
+                _codes(bars["sector"], sectors).cast(pl.Int16).alias("sector"),
+                bars["suspended"].cast(pl.UInt8),
+            )
+        )
+        row = pl.col("row")
+        members = cells.filter(bars["member"]).select("lane", row.alias("start"), (row + 1).alias("stop"))
+        return cls.from_cells(Cells(cells.rechunk(), members, dates, symbols), train_end)
 
-        def spread(values: NDArray[Any], absent: NDArray[Any]) -> NDArray[Any]:
-            out = np.full(shape, absent)
-            out[cells] = values
-            return out
-
-        fields: dict[str, Values] = {
-            name: spread(_finite(bars[name]), np.array(np.nan)) for name in bars.columns if name not in KEYS
-        }
-        no = np.zeros((), np.bool_)
-        bar = spread(np.ones((), np.bool_), no)
+    @classmethod
+    def from_cells(cls, cells: Cells, train_end: date, team: Team | None = None) -> "Panel":
+        """Lay out bars whose places are known; ``train_end`` as in :meth:`from_bars`."""
+        table, dates = cells.table, cells.dates
+        shape = (-(-len(cells.symbols) // LANES), len(dates), LANES)
+        fields = {name: np.empty(shape) for name in table.columns if name not in _PLACES}
+        suspended, sector = np.empty(shape, np.uint8), np.empty(shape, np.int16)
+        team = team or Team(1)
+        team.each(lambda name: _lay(table, name, fields[name], np.nan), fields)
+        _lay(table, "suspended", suspended, _NO_BAR)
+        _lay(table, "sector", sector, -1)
+        member = np.zeros(shape, np.bool_)
+        lanes, starts, stops = (cells.members[name].to_numpy() for name in ("lane", "start", "stop"))
+        mark(lanes, starts, stops, member)
         if "return" not in fields:
             fields["return"] = np.empty(shape)
-            for tile in range(shape[0]):
-                pct_change(fields["close"][tile], 1, fields["return"][tile])
-            fields["return"][~np.isfinite(fields["return"])] = np.nan
-        member = spread(bars["member"].to_numpy(), no)
-        suspended = spread(bars["suspended"].to_numpy(), no)
-        names = bars["sector"].drop_nulls().unique().sort()
-        sector = spread(_codes(bars["sector"], names).astype(np.int16), np.array(-1, np.int16))
+            team.each(lambda tile: pct_change(fields["close"][tile], 1, fields["return"][tile]), range(shape[0]))
+        bar = suspended != _NO_BAR
+        member &= bar
+        tradable = (suspended == 0) & np.isfinite(fields["close"])
         split = int(dates.search_sorted(train_end, side="right"))
         return cls(
             dates=dates.to_numpy().astype("datetime64[D]"),
-            symbols=tuple(symbols),
+            symbols=tuple(cells.symbols),
             fields=fields,
             bar=bar,
-            tradable=bar & ~suspended & np.isfinite(fields["close"]),
-            universe=np.where(member, 0, -1).astype(np.int16),
-            sectors=np.where(member, sector, -1).astype(np.int16),
+            tradable=tradable,
+            eligible=tradable & member,
+            universe=member.astype(np.int16) - np.int16(1),
+            sectors=np.where(member, sector, np.int16(-1)),
             first_row=np.where(bar.any(axis=1), bar.argmax(axis=1), len(dates)),
             splits={"train": (0, split), "valid": (split, len(dates))},
         )
@@ -123,13 +154,17 @@ class Panel:
         )
 
 
-def _finite(column: pl.Series) -> Values:
-    values = column.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
-    values[~np.isfinite(values)] = np.nan
-    return values
+def _lay(table: pl.DataFrame, name: str, out: NDArray[Any], absent: float) -> None:
+    """Write a column to its places, chunk by chunk as it came, and ``absent`` where it has none."""
+    out.fill(absent)
+    columns = (table[column].get_chunks() for column in (name, "row", "lane"))
+    for chunk in zip(*columns, strict=True):
+        values, rows, lanes = (part.to_numpy() for part in chunk)
+        if not len(values) == len(rows) == len(lanes):
+            raise ValueError("the columns of a table must be cut into chunks alike")
+        scatter(values, rows, lanes, out)
 
 
-def _codes(column: pl.Series, names: pl.Series) -> NDArray[np.int64]:
+def _codes(column: pl.Series, names: pl.Series) -> pl.Series:
     """Position of each value in the sorted unique names, -1 for null."""
-    codes = column.replace_strict(names, pl.arange(len(names), eager=True, dtype=pl.Int64), default=-1)
-    return codes.to_numpy()
+    return column.replace_strict(names, pl.arange(len(names), eager=True, dtype=pl.Int64), default=-1)

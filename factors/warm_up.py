@@ -13,7 +13,7 @@ import polars as pl
 from factors.admission import Thresholds, redundancy_check, train_ranks
 from factors.evaluator import evaluate
 from factors.expression import SECTOR, Expr, Field, Number, call
-from factors.labels import forward_return
+from factors.labels import forward_returns
 from factors.metrics import split_metrics
 from factors.operators import OPERATORS, Operator, ParameterKind
 from factors.panel import Panel
@@ -29,7 +29,7 @@ def main() -> None:
         if sys.stderr.isatty():
             sys.stderr.write(f"\rcompiling kernels, once: {number}/{len(OPERATORS)} {op.name:20}")
         values = evaluate(_example(op), panel)
-    split_metrics(values, forward_return(panel), panel)
+    split_metrics(values, forward_returns(panel), panel)
     ranks = train_ranks(values, panel)
     redundancy_check(ranks, [("", ranks)], Thresholds())
     sys.stderr.write(f"\rkernels ready in {time.monotonic() - started:.0f} s{' ' * 30}\n")
@@ -41,6 +41,7 @@ def _example(op: Operator) -> Expr:
         ParameterKind.SERIES: lambda _: Field("close"),
         ParameterKind.GROUP: lambda _: SECTOR,
         ParameterKind.WINDOW: lambda low: Number(low + 1),
+        ParameterKind.INTEGER: Number,
         ParameterKind.NUMBER: Number,
     }
     return call(op.name, *(argument[parameter.kind](parameter.low) for parameter in op.parameters))

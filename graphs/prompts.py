@@ -4,7 +4,7 @@ import re
 from functools import cache
 from importlib import resources
 
-from factors.operators import OPERATORS
+from factors.operators import COMPOSITES, OPERATORS, Form
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
@@ -29,5 +29,6 @@ def _template(name: str) -> str:
 
 @cache
 def operator_table() -> str:
-    """One line an operator, from the registry: signature and meaning."""
-    return "\n".join(f"- `{op.signature}`: {op.doc}" for op in OPERATORS.values() if op.symbol is None)
+    """One line an operator or composite, from the registry: signature and meaning."""
+    written: list[Form] = [*(op for op in OPERATORS.values() if op.symbol is None), *COMPOSITES]
+    return "\n".join(f"- `{form.signature}`: {form.doc}" for form in written)

@@ -1,13 +1,17 @@
 """Workbench: the live objects that the nodes work with, passed as LangGraph's runtime context and never stored."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from factors.admission import Ranks, Thresholds, train_ranks
-from factors.evaluator import evaluate
+from factors.evaluation import SplitMetrics
+from factors.evaluator import Evaluator
 from factors.hypothesis import Factor, Hypothesis
 from factors.kernels.elementwise import Values
+from factors.labels import Labels
+from factors.metrics import split_metrics
 from factors.panel import Panel
 from factors.parse import parse
 from factors.regularization import Limits, Zoo
@@ -26,8 +30,8 @@ class Workbench:
     Attributes:
         run: what was asked.
         researcher: who plays the agents.
-        panel: the market's in-sample bars.
-        label: forward returns, ``[tiles, rows, 64]``.
+        evaluator: computes formulas over the market's in-sample bars, and stops when the run shall.
+        labels: their forward returns.
         library: the factors that the team had accepted on this market when the run, or the first run it repeats, began.
         records: where results and events are written.
         cancelled: whether somebody asked to stop the run.
@@ -36,8 +40,8 @@ class Workbench:
 
     run: Run
     researcher: Researcher
-    panel: Panel
-    label: Values
+    evaluator: Evaluator
+    labels: Labels
     library: tuple[Factor, ...]
     records: Records
     cancelled: Callable[[], bool]
@@ -45,6 +49,11 @@ class Workbench:
     limits: Limits = field(default_factory=Limits)
     thresholds: Thresholds = field(default_factory=Thresholds)
     _ranks: dict[str, Ranks] = field(default_factory=dict)
+
+    @property
+    def panel(self) -> Panel:
+        """The market's in-sample bars."""
+        return self.evaluator.panel
 
     def brief(self, state: State) -> Brief:
         """What the researcher may know now."""
@@ -82,17 +91,30 @@ class Workbench:
             admission=trial.admission,
         )
 
-    def values(self, formula: str) -> Values:
-        """Values of a canonical formula on the panel."""
-        return evaluate(parse(formula, tuple(self.panel.fields)), self.panel)
+    def expect(self, formulas: Iterable[str]) -> None:
+        """Announce canonical formulas that will be measured, so that what they share is computed once."""
+        self.evaluator.expect(parse(formula, tuple(self.panel.fields)) for formula in formulas)
+
+    def measure(self, formula: str) -> dict[str, SplitMetrics]:
+        """Metrics of a canonical formula by split.
+
+        Raises:
+            EvaluationStoppedError: the run shall stop.
+        """
+        with self._values(formula) as values:
+            return split_metrics(values, self.labels, self.panel, self.evaluator.team)
 
     def train_ranks(self, formula: str) -> Ranks:
         """Daily ranks of a canonical formula on train; the last used are kept, as each new factor meets them all."""
         if formula not in self._ranks:
             while len(self._ranks) >= RANKS_KEPT:
                 del self._ranks[next(iter(self._ranks))]
-            self._ranks[formula] = train_ranks(self.values(formula), self.panel)
+            with self._values(formula) as values:
+                self._ranks[formula] = train_ranks(values, self.panel)
         return self._ranks[formula]
+
+    def _values(self, formula: str) -> AbstractContextManager[Values]:
+        return self.evaluator.values(parse(formula, tuple(self.panel.fields)))
 
     def exhausted(self, state: State) -> str:
         """Which limit of the budget is reached, empty while there is room for another evaluation."""

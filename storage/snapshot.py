@@ -10,6 +10,7 @@ import duckdb
 
 from factors.errors import DataError, NotFoundError
 from factors.frame import Frame, to_frame
+from factors.panel import Cells
 
 ALL = "all"  # the universe that every instrument belongs to on every date
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"threads": 2, "memory_limit": "2GB"}
@@ -69,6 +70,22 @@ class Snapshot:
         """
         with _connect(self.path) as con:
             return to_frame(con.sql(_bars_query(self.fields), params=[self.universe(universe), ALL]))
+
+    def cells(self, universe: str) -> Cells:
+        """The same, in no order, with each bar's place in a panel.
+
+        Raises:
+            NotFoundError: the market has no such universe.
+        """
+        universe = self.universe(universe)
+        with _connect(self.path) as con:
+            con.execute(_PLACES)
+            return Cells(
+                table=to_frame(con.sql(_cells_query(self.fields))),
+                members=to_frame(con.sql(_EVERYBODY if universe == ALL else _MEMBERS, params=[universe])),
+                dates=to_frame(con.sql("SELECT date FROM calendar ORDER BY row"))["date"],
+                symbols=to_frame(con.sql("SELECT symbol FROM instruments ORDER BY lane"))["symbol"],
+            )
 
     def universe(self, name: str | None) -> str:
         """The universe of that name, the market's first where none is named.
@@ -139,27 +156,61 @@ def _connect(version: Path) -> duckdb.DuckDBPyConnection:
     # DuckDB spills next to the file unless told otherwise, and a version's folder is never written to. The
     # settings are the same in all threads, which DuckDB requires of a file open twice in one process.
     spill = str(Path(tempfile.gettempdir()) / f"alphaagent-{os.getpid()}.tmp")
-    return duckdb.connect(version / "insample.duckdb", read_only=True, config={**LIMITS, "temp_directory": spill})
+    # What is read is either sorted by the query or of no order.
+    config = {**LIMITS, "temp_directory": spill, "preserve_insertion_order": False}
+    return duckdb.connect(version / "insample.duckdb", read_only=True, config=config)
+
+
+_PLACES = """
+    CREATE TEMP TABLE calendar AS
+        SELECT date, (row_number() OVER (ORDER BY date) - 1)::INTEGER AS row FROM (SELECT DISTINCT date FROM bars);
+    CREATE TEMP TABLE instruments AS
+        WITH origin AS (SELECT symbol, arg_min(adj_factor, date) AS adj_factor FROM bars GROUP BY symbol),
+        codes AS (
+            SELECT sector, row_number() OVER (ORDER BY sector) - 1 AS code
+            FROM (SELECT DISTINCT sector FROM sectors WHERE sector IS NOT NULL)
+        )
+        SELECT symbol, (row_number() OVER (ORDER BY symbol) - 1)::INTEGER AS lane, adj_factor,
+            coalesce(code, -1)::SMALLINT AS sector
+        FROM origin LEFT JOIN sectors USING (symbol) LEFT JOIN codes USING (sector)
+"""
+_EVERYBODY = "SELECT lane, 0 AS start, (SELECT count(*)::INTEGER FROM calendar) AS stop FROM instruments WHERE $1 = $1"
+_MEMBERS = """
+    SELECT lane, (SELECT count(*)::INTEGER FROM calendar WHERE date < membership.start) AS start,
+        (SELECT count(*)::INTEGER FROM calendar WHERE "end" IS NULL OR date < "end") AS stop
+    FROM membership JOIN instruments USING (symbol) WHERE universe = $1
+"""
 
 
 def _bars_query(fields: tuple[str, ...]) -> str:
-    def adjusted(field: str) -> str:
-        column = quoted(field)
-        if field in PRICES:
-            return f"bars.{column} * bars.adj_factor / origin.adj_factor AS {column}"
-        if field == "volume":
-            return f"bars.{column} * origin.adj_factor / bars.adj_factor AS {column}"
-        return f"bars.{column}"
-
+    columns = ", ".join(f"{_adjusted(field)} AS {quoted(field)}" for field in fields)
     return f"""
-        WITH origin AS (SELECT symbol, arg_min(adj_factor, date) AS adj_factor FROM bars GROUP BY symbol)
-        SELECT bars.date, bars.symbol, {", ".join(map(adjusted, fields))}, bars.suspended,
+        WITH instruments AS (SELECT symbol, arg_min(adj_factor, date) AS adj_factor FROM bars GROUP BY symbol)
+        SELECT bars.date, bars.symbol, {columns}, bars.suspended,
             $1 = $2 OR EXISTS (
                 FROM membership WHERE membership.universe = $1 AND membership.symbol = bars.symbol
                 AND (membership.start IS NULL OR membership.start <= bars.date)
                 AND (membership."end" IS NULL OR bars.date < membership."end")
             ) AS member,
             sectors.sector
-        FROM bars JOIN origin USING (symbol) LEFT JOIN sectors USING (symbol)
+        FROM bars JOIN instruments USING (symbol) LEFT JOIN sectors USING (symbol)
         ORDER BY bars.date, bars.symbol
     """  # noqa: S608 - only quoted column names are spliced in
+
+
+def _cells_query(fields: tuple[str, ...]) -> str:
+    columns = ", ".join(f"coalesce({_adjusted(field)}, 'nan'::DOUBLE) AS {quoted(field)}" for field in fields)
+    return f"""
+        SELECT row, lane, sector, suspended::UTINYINT AS suspended, {columns}
+        FROM bars JOIN calendar USING (date) JOIN instruments USING (symbol)
+    """  # noqa: S608 - only quoted column names are spliced in
+
+
+def _adjusted(field: str) -> str:
+    """A field whose prices are comparable over time, by the factor since the instrument's first bar."""
+    column = f"bars.{quoted(field)}"
+    if field in PRICES:
+        return f"{column} * bars.adj_factor / instruments.adj_factor"
+    if field == "volume":
+        return f"{column} * instruments.adj_factor / bars.adj_factor"
+    return column

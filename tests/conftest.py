@@ -1,6 +1,7 @@
 """A small synthetic market, the command line in this process and in one of its own, and a running service."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -68,13 +69,29 @@ def _environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "ALPHAAGENT_HOME": str(home), "COLUMNS": "200", **more}
 
 
+def _unavailable(requirement: str, reason: str) -> None:
+    """Skip the test, or fail it where ``ALPHAAGENT_REQUIRE`` names the requirement."""
+    (pytest.fail if requirement in os.environ.get("ALPHAAGENT_REQUIRE", "") else pytest.skip)(reason)
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real market data; tests that need it skip without it, or fail where it is required."""
     if not (SHARED_DATA / "us_daily_dev.parquet").is_file():
-        unavailable = pytest.fail if "shared-data" in os.environ.get("ALPHAAGENT_REQUIRE", "") else pytest.skip
-        unavailable(f"real market data is not in {SHARED_DATA}")
+        _unavailable("shared-data", f"real market data is not in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def peer():
+    """Import another project's library, ``peer("pandas")``; a test that needs it skips, or fails where required."""
+
+    def load(name):
+        if importlib.util.find_spec(name) is None:
+            _unavailable("peers", f"{name} is not installed (pip install alphaagent[peers])")
+        return importlib.import_module(name)
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
 """Panels for tests, built from ``[T, N]`` grids through the same door as real bars."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
 
+from factors.evaluator import evaluate
 from factors.expression import Call, Expr, Field, Number
 from factors.panel import Panel
 
@@ -40,6 +42,12 @@ def grid_of(values, panel, names, days):
     for lane, symbol in enumerate(panel.symbols):
         grid[rows, int(symbol[1:])] = values[lane // 64, :, lane % 64]
     return grid
+
+
+def unmasked(expr, panel):
+    """Values of a sub-expression as those around it see them: neither the missing bar nor the look-back is masked."""
+    everywhere = replace(panel, bar=np.ones(panel.shape, bool), first_row=np.full_like(panel.first_row, -10_000))
+    return evaluate(expr, everywhere)
 
 
 def tree_of(expr: Expr):

@@ -283,16 +283,33 @@ def decaylinear(window: Window) -> float:
     return quotient(dot(weights, numbers), scale * sum(weights))
 
 
-def rolling_pair(statistic: Callable[[Window, Window], float]) -> Callable[[Grid, Grid, int], Grid]:
-    """Lift a statistic of two windows, cut to the rows where both have a value; null with fewer than 2."""
+def sequence(like: Grid, d: int) -> Callable[[int], Grid]:
+    """1 to ``d`` over the rows of the window that ends at row t, which alone may be read."""
 
-    def operator(x: Grid, y: Grid, d: int) -> Grid:
-        both = ~np.isnan(x) & ~np.isnan(y)
-        out = np.full(x.shape, NULL)
-        for t, i in np.ndindex(*x.shape):
-            rows = [row for row in range(max(0, t - d + 1), t + 1) if both[row, i]]
-            if len(rows) > 1:
-                out[t, i] = statistic(x[rows, i].tolist(), y[rows, i].tolist())
+    def window_at(t: int) -> Grid:
+        out = np.full(like.shape, NULL)
+        for row in range(max(0, t - d + 1), t + 1):
+            out[row] = row - (t - d)
+        return out
+
+    return window_at
+
+
+def rolling_pair(statistic: Callable[[Window, Window], float]) -> Callable[..., Grid]:
+    """Lift a statistic of two windows, cut to the rows where both have a value; null with fewer than 2.
+
+    A side is a grid, or a function that gives the grid of the window that ends at row t.
+    """
+
+    def operator(x: Any, y: Any, d: int) -> Grid:
+        out = np.full((y if callable(x) else x).shape, NULL)
+        for t in range(len(out)):
+            a, b = (side(t) if callable(side) else side for side in (x, y))
+            both = ~np.isnan(a) & ~np.isnan(b)
+            for i in range(out.shape[1]):
+                rows = [row for row in range(max(0, t - d + 1), t + 1) if both[row, i]]
+                if len(rows) > 1:
+                    out[t, i] = statistic(a[rows, i].tolist(), b[rows, i].tolist())
         return clean(out)
 
     return operator
@@ -313,9 +330,38 @@ def last_residual(ys: Window, xs: Window) -> float:
     return quotient(b[-1] * dot(a, a) - dot(a, b) * a[-1], y_scale * dot(a, a))
 
 
-def regresi(y: Grid, x: Grid, d: int) -> Grid:
+def regresi(y: Any, x: Any, d: int) -> Grid:
     """Null where today has no pair: there the last pair is not today's."""
-    return np.where(np.isnan(y) | np.isnan(x), NULL, rolling_pair(last_residual)(y, x, d))
+    today = [grid for grid in (y, x) if not callable(grid)]
+    return np.where(np.isnan(today).any(axis=0), NULL, rolling_pair(last_residual)(y, x, d))
+
+
+def regrsq(ys: Window, xs: Window) -> float:
+    """Squared correlation; null when either side is constant."""
+    (b, _), (a, _) = deviations(ys), deviations(xs)
+    return quotient(dot(a, b) ** 2, dot(a, a) * dot(b, b))
+
+
+def fading(alpha: Callable[..., Fraction]) -> Callable[..., Grid]:
+    """Mean of all rows up to t, row t-k with weight ``(1 - alpha)^k``; the last known where none has any."""
+
+    def operator(x: Grid, *literals: float) -> Grid:
+        out = np.full(x.shape, NULL)
+        decay = 1 - alpha(*literals)
+        for i in range(x.shape[1]):
+            column = x[:, i].tolist()
+            for t in range(len(column)):
+                rows = [row for row in range(t + 1) if not math.isnan(column[row])]
+                if rows:
+                    numbers, scale = whole([column[row] for row in rows])
+                    # Weights over that of the last known row, so that one at least is not 0.
+                    powers = [rows[-1] - row for row in rows]
+                    top, bottom = decay.as_integer_ratio()
+                    weights = [top**power * bottom ** (powers[0] - power) for power in powers]
+                    out[t, i] = quotient(dot(weights, numbers), scale * sum(weights))
+        return clean(out)
+
+    return operator
 
 
 LAGGED: dict[str, Callable[..., Grid]] = {"DELAY": delay, "DELTA": delta, "TS_PCTCHANGE": ts_pctchange}
@@ -343,20 +389,26 @@ ROLLING: dict[str, Callable[..., Grid]] = {
     "WMA": rolling(decaylinear),
     "REGBETA": rolling_pair(regbeta),
     "REGRESI": regresi,
+    "REGRSQ": rolling_pair(regrsq),
 }
+FADING: dict[str, Callable[..., Grid]] = {
+    "EMA": fading(lambda d: Fraction(2, int(d) + 1)),
+    "SMA": fading(lambda n, m: Fraction(m) / Fraction(n)),
+}
+PAIRED = ("TS_CORR", "TS_COV", "REGBETA", "REGRESI", "REGRSQ")
 
 # Cross-section and group ----------------------------------------------------------------------------------
 
 
-def cross_section(statistic: Callable[[Window], list[float]]) -> Callable[..., Grid]:
+def cross_section(statistic: Callable[..., list[float]]) -> Callable[..., Grid]:
     """Lift a statistic of one date's values; it sees, and gives a value to, members with a value only."""
 
-    def operator(x: Grid, *, member: Mask) -> Grid:
+    def operator(x: Grid, *literals: float, member: Mask) -> Grid:
         out = np.full(x.shape, NULL)
         for t in range(len(x)):
             chosen = np.flatnonzero(member[t] & ~np.isnan(x[t]))
             if len(chosen):
-                out[t, chosen] = statistic(x[t, chosen].tolist())
+                out[t, chosen] = statistic(x[t, chosen].tolist(), *literals)
         return clean(out)
 
     return operator
@@ -397,8 +449,27 @@ def demean(values: Window) -> list[float]:
     return [quotient(own, scale) for own in c]
 
 
-def mean(values: Window) -> list[float]:
-    return [ts_mean(values)] * len(values)
+def for_each(statistic: Callable[[Window], float], least: int = 1) -> Callable[[Window], list[float]]:
+    """A statistic of all the values, given to each of them; null with fewer than ``least``."""
+    return lambda values: [statistic(values) if len(values) >= least else NULL] * len(values)
+
+
+def winsorize(values: Window, q: float) -> list[float]:
+    low, high = ts_quantile(values, q), ts_quantile(values, 1 - q)
+    return [min(max(own, low), high) for own in values]
+
+
+def quantile_bucket(values: Window, n: float) -> list[float]:
+    """The first bucket k of n whose upper edge, quantile k/n, is not below a value; tied values share the lowest's."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    out = [NULL] * len(values)
+    for position, own in enumerate(order):
+        if position and tied(values[order[position - 1]], values[own], TIE):
+            out[own] = out[order[position - 1]]
+        else:
+            edges = (Fraction(k * (len(values) - 1), int(n)) for k in range(1, int(n) + 1))
+            out[own] = 1.0 + next(k for k, edge in enumerate(edges) if edge >= position)
+    return out
 
 
 CROSS_SECTION: dict[str, Callable[..., Grid]] = {
@@ -406,20 +477,28 @@ CROSS_SECTION: dict[str, Callable[..., Grid]] = {
     "ZSCORE": cross_section(zscores),
     "SCALE": cross_section(scale),
     "DEMEAN": cross_section(demean),
+    "MEAN": cross_section(for_each(ts_mean)),
+    "STD": cross_section(for_each(ts_std, least=2)),
+    "SKEW": cross_section(for_each(ts_skew, least=3)),
+    "KURT": cross_section(for_each(ts_kurt, least=4)),
+    "MEDIAN": cross_section(for_each(ts_median)),
+    "WINSORIZE": cross_section(winsorize),
+    "QUANTILE_BUCKET": cross_section(quantile_bucket),
 }
 GROUP: dict[str, Callable[..., Grid]] = {
     "GROUP_NEUTRALIZE": group(demean),
     "GROUP_RANK": group(rank),
     "GROUP_ZSCORE": group(zscores),
-    "GROUP_MEAN": group(mean),
+    "GROUP_MEAN": group(for_each(ts_mean)),
 }
 
 # Formulas -------------------------------------------------------------------------------------------------
 
-REFERENCE: dict[str, Callable[..., Grid]] = ELEMENTWISE | LAGGED | ROLLING | CROSS_SECTION | GROUP
-LITERALS: dict[str, int] = dict.fromkeys([*LAGGED, *ROLLING], 1) | {
+REFERENCE: dict[str, Callable[..., Grid]] = ELEMENTWISE | LAGGED | ROLLING | FADING | CROSS_SECTION | GROUP
+LITERALS: dict[str, int] = dict.fromkeys([*LAGGED, *ROLLING, *FADING, "WINSORIZE", "QUANTILE_BUCKET"], 1) | {
     "TS_QUANTILE": 2,
     "CLIP": 2,
+    "SMA": 2,
 }  # trailing ones
 
 
@@ -432,12 +511,17 @@ def evaluate(tree: Tree, fields: dict[str, Grid], member: Mask, sector: NDArray[
         return ts_pctchange(clean(fields["close"]), 1) if value == "return" else clean(fields[value])
     (arguments,) = rest
     split = len(arguments) - LITERALS.get(value, 1 if value in GROUP else 0)
-    series = [evaluate(argument, fields, member, sector) for argument in arguments[:split]]
-    if value in CROSS_SECTION:
-        return REFERENCE[value](*series, member=member)
+    series = [
+        sequence(np.empty(member.shape), int(argument[2][0][1]))
+        if argument[:2] == ("call", "SEQUENCE")
+        else evaluate(argument, fields, member, sector)
+        for argument in arguments[:split]
+    ]
     if value in GROUP:
         return REFERENCE[value](*series, member=member, sector=sector)
     literals = [literal for _, literal in arguments[split:]]
+    if value in CROSS_SECTION:
+        return REFERENCE[value](*series, *literals, member=member)
     if value in LAGGED or value in ROLLING:
         literals[0] = int(literals[0])
     return REFERENCE[value](*series, *literals)
@@ -452,7 +536,7 @@ def look_back(tree: Tree) -> int:
     deepest = max(look_back(argument) for argument in arguments)
     if value in LAGGED:
         return deepest + int(arguments[-1][1])
-    if value in ROLLING:
+    if value in ROLLING or value in FADING:
         return deepest + int(arguments[-LITERALS[value]][1]) - 1
     return deepest
 
@@ -473,11 +557,12 @@ def factor_values(
 
 
 def daily_ic(value: Grid, label: Grid) -> Grid:
-    """Pearson correlation of each date, shape [T]; null with fewer than 2 pairs or a constant side."""
+    """Pearson correlation of each date, shape [T]; null with fewer than 2 pairs or a side whose values all tie."""
     out = np.full(len(value), NULL)
     for t, both in enumerate(np.isfinite(value) & np.isfinite(label)):
-        if both.sum() > 1:
-            out[t] = correlation(value[t, both].tolist(), label[t, both].tolist())
+        sides = value[t, both].tolist(), label[t, both].tolist()
+        if both.sum() > 1 and all(len(set(average_ranks(side, TIE))) > 1 for side in sides):
+            out[t] = correlation(*sides)
     return out
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.runner import Runner, load_panel
+from app.panels import load_panel
+from app.runner import Runner
 from app.settings import Settings
 from factors.admission import train_ranks
 from factors.demo_market import demo_market
@@ -76,8 +77,8 @@ def test_what_was_accepted_holds_on_days_the_search_never_saw(mined, tmp_path):
     whole = publish(
         tmp_path, "whole", market.bars, membership=market.membership, train_end=market.valid_end, holdout=False
     )
-    panel, label = load_panel(whole, whole.universe(None))
-    unseen = [split_metrics(evaluate(parse(f.formula), panel), label, panel)["valid"].rank_ic for f in factors]
+    panel, labels = load_panel(whole, whole.universe(None))
+    unseen = [split_metrics(evaluate(parse(f.formula), panel), labels, panel)["valid"].rank_ic for f in factors]
     assert len(unseen) >= 3
     assert sum(unseen) / len(unseen) > 0.01
     assert max(unseen) > 0.03

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from app.runner import load_panel
+from app.panels import load_panel
 from factors.evaluator import evaluate
 from factors.metrics import split_metrics
 from factors.parse import parse
@@ -55,8 +55,8 @@ def weekly_reversal(shared_data, market, index):
 @pytest.mark.parametrize(("market", "index"), [("us", "sp500"), ("cn", "csi300")])
 def test_a_factor_s_figures_equal_another_computation(real_markets, shared_data, market, index):
     snapshot = open_market(real_markets, market)
-    panel, label = load_panel(snapshot, index)
-    train = split_metrics(evaluate(parse("-TS_PCTCHANGE($close, 5)"), panel), label, panel)["train"]
+    panel, labels = load_panel(snapshot, index)
+    train = split_metrics(evaluate(parse("-TS_PCTCHANGE($close, 5)"), panel), labels, panel)["train"]
     ics, rank_ics = weekly_reversal(shared_data, market, index)
     assert train.days == len(rank_ics)
     assert train.ic == pytest.approx(np.mean(ics), abs=1e-9)

@@ -1,156 +1,131 @@
 """Cross-sectional kernels over tiles: ``x`` is float64 ``[B, T, L]``, ``group`` is int16 of the same shape.
 
 ``group`` holds each cell's group on that date, -1 for cells that take no part (not a member, no sector); over the whole
-universe every member is in group 0. NaN is null; cells that take no part, and nulls, get null. ``out`` is filled.
+universe every member is in group 0. NaN is null; cells that take no part, and nulls, get null, as do infinities.
+
+Each kernel fills the days ``start`` to ``stop`` of ``out``. A day's cells are laid side by side, sorted by group where
+there are several, and each group's segment is worked on in place.
 """
 
 import numpy as np
 
-from factors.kernels.compile import kernel
-from factors.kernels.rolling import TIE
+from factors.kernels import segment
+from factors.kernels.compile import kernel, reduction
 
 
 @kernel
-def _gather(x, group, t, values, groups, cells):
-    """Collect the day's known cells that take part; return their number."""
-    blocks, _, lanes = x.shape
-    n = 0
-    for b in range(blocks):
-        for j in range(lanes):
-            if group[b, t, j] >= 0 and x[b, t, j] == x[b, t, j]:
-                values[n], groups[n], cells[n] = x[b, t, j], group[b, t, j], b * lanes + j
-                n += 1
-    return n
-
-
-@kernel
-def rank(x, group, out):
+def rank(x, group, out, start, stop):
     """Percentile rank in (0, 1] within the group, ties averaged; neighbours within 1e-12 relative are tied."""
-    blocks, rows, lanes = x.shape
-    values, groups = np.empty(blocks * lanes), np.empty(blocks * lanes, np.int16)
-    cells = np.empty(blocks * lanes, np.int64)
-    out[:] = np.nan
-    for t in range(rows):
-        n = _gather(x, group, t, values, groups, cells)
-        order = np.argsort(values[:n])
-        order = order[np.argsort(groups[order], kind="mergesort")]
-        start = 0
-        while start < n:
-            end = start
-            while end < n and groups[order[end]] == groups[order[start]]:
-                end += 1
-            first = start
-            while first < end:
-                last = first
-                while last + 1 < end and _tied(values[order[last]], values[order[last + 1]]):
-                    last += 1
-                share = ((first + last) * 0.5 - start + 1.0) / (end - start)
-                for k in range(first, last + 1):
-                    cell = cells[order[k]]
-                    out[cell // lanes, t, cell % lanes] = share
-                first = last + 1
-            start = end
+    day, scratch = lay_day(x), segment.scratch(x.shape[0] * x.shape[2])
+    for t in range(start, stop):
+        values, starts = read_day(x, group, t, day)
+        for g in range(len(starts) - 1):
+            segment.rank(values[starts[g] : starts[g + 1]], scratch)
+        write_day(values, starts, day, out, t)
 
 
 @kernel
-def _tied(low, high):
-    return high - low <= TIE * max(abs(low), abs(high))
+def zscore(x, group, out, start, stop):
+    """Distance from the group's mean in standard deviations (ddof 1); null where the group is constant."""
+    day = lay_day(x)
+    for t in range(start, stop):
+        values, starts = read_day(x, group, t, day)
+        for g in range(len(starts) - 1):
+            v = values[starts[g] : starts[g + 1]]
+            centre, std = segment.deviation(v)
+            v -= centre
+            v /= std if std > 0.0 else np.nan
+        write_day(values, starts, day, out, t)
 
 
 @kernel
-def _centres(x, group, t, count, mean, constant):
-    """Count, mean and constancy of each group on one day, about the group's first value."""
+def scale(x, group, out, start, stop):
+    """The value over the sum of its group's absolute values; null where that is 0."""
+    day = lay_day(x)
+    for t in range(start, stop):
+        values, starts = read_day(x, group, t, day)
+        for g in range(len(starts) - 1):
+            v = values[starts[g] : starts[g + 1]]
+            v /= segment.absolute_total(v, 0.0)
+        write_day(values, starts, day, out, t)
+
+
+@kernel
+def demean(x, group, out, start, stop):
+    """The value less its group's mean."""
+    day = lay_day(x)
+    for t in range(start, stop):
+        values, starts = read_day(x, group, t, day)
+        for g in range(len(starts) - 1):
+            v = values[starts[g] : starts[g + 1]]
+            v -= segment.mean(v)
+        write_day(values, starts, day, out, t)
+
+
+@kernel
+def mean(x, group, out, start, stop):
+    """The group's mean, where the value itself is known."""
+    day = lay_day(x)
+    for t in range(start, stop):
+        values, starts = read_day(x, group, t, day)
+        for g in range(len(starts) - 1):
+            v = values[starts[g] : starts[g + 1]]
+            centre = segment.mean(v)
+            for i in range(len(v)):
+                v[i] = centre if v[i] == v[i] else np.nan
+        write_day(values, starts, day, out, t)
+
+
+@kernel
+def lay_day(x):
+    """Room for one day: the row of cells, their groups, the known values by group, and their places in the row."""
+    cells = x.shape[0] * x.shape[2]
+    return np.empty(cells), np.empty(cells, np.int16), np.empty(cells), np.empty(cells, np.int32)
+
+
+@kernel
+def read_day(x, group, t, day):
+    """The day's values, one segment a group, and where each segment starts and the last one ends."""
+    row, codes, values, places = day
+    groups = _members(x, group, t, row, codes)
+    if groups == 1:
+        return row, np.array([0, len(row)])
+    starts = np.zeros(groups + 1, np.int64)
+    for i in range(len(row)):
+        starts[codes[i] + 1] += np.int64(row[i] == row[i])
+    starts = np.cumsum(starts)
+    following = starts[:groups].copy()
+    for i in range(len(row)):
+        if row[i] == row[i]:
+            k = following[codes[i]]
+            following[codes[i]] = k + 1
+            values[k], places[k] = row[i], i
+    return values, starts
+
+
+@reduction
+def _members(x, group, t, row, codes):
+    """Lay the day's cells side by side, null for those that take no part; return the number of groups, at least 1."""
     blocks, _, lanes = x.shape
-    first = np.empty(len(count))
-    count[:] = 0.0
-    mean[:] = 0.0
-    constant[:] = True
+    top = np.int16(0)
     for b in range(blocks):
         for j in range(lanes):
-            g, v = group[b, t, j], x[b, t, j]
-            if g >= 0 and v == v:
-                if count[g] == 0.0:
-                    first[g] = v
-                constant[g] = constant[g] and v == first[g]
-                count[g] += 1.0
-                mean[g] += v - first[g]
-    for g in range(len(count)):
-        mean[g] = first[g] + mean[g] / count[g] if count[g] > 0.0 else np.nan
+            code = group[b, t, j]
+            top = code if code > top else top
+            codes[b * lanes + j] = code
+            row[b * lanes + j] = x[b, t, j] if code >= 0 else np.nan
+    return top + 1
 
 
 @kernel
-def demean(x, group, out):
-    """The value less its group's mean."""
-    blocks, rows, lanes = x.shape
-    size = group.max() + 1
-    count, mean, constant = np.empty(size), np.empty(size), np.empty(size, np.bool_)
-    for t in range(rows):
-        _centres(x, group, t, count, mean, constant)
-        for b in range(blocks):
-            for j in range(lanes):
-                g = group[b, t, j]
-                value = x[b, t, j] - mean[g] if g >= 0 else np.nan
-                out[b, t, j] = value if abs(value) < np.inf else np.nan
-
-
-@kernel
-def mean(x, group, out):
-    """The group's mean, where the value itself is known."""
-    blocks, rows, lanes = x.shape
-    size = group.max() + 1
-    count, centre, constant = np.empty(size), np.empty(size), np.empty(size, np.bool_)
-    for t in range(rows):
-        _centres(x, group, t, count, centre, constant)
-        for b in range(blocks):
-            for j in range(lanes):
-                known = group[b, t, j] >= 0 and x[b, t, j] == x[b, t, j]
-                value = centre[group[b, t, j]] if known else np.nan
-                out[b, t, j] = value if abs(value) < np.inf else np.nan
-
-
-@kernel
-def zscore(x, group, out):
-    """Distance from the group's mean in standard deviations (ddof 1); null where the group is constant."""
-    blocks, rows, lanes = x.shape
-    size = group.max() + 1
-    count, mean, constant = np.empty(size), np.empty(size), np.empty(size, np.bool_)
-    squares, unit = np.empty(size), np.empty(size)
-    for t in range(rows):
-        _centres(x, group, t, count, mean, constant)
-        squares[:] = 0.0
-        unit[:] = 0.0
-        for b in range(blocks):
-            for j in range(lanes):
-                g, v = group[b, t, j], x[b, t, j]
-                if g >= 0 and v == v:
-                    unit[g] = max(unit[g], abs(v - mean[g]))
-        for b in range(blocks):
-            for j in range(lanes):
-                g, v = group[b, t, j], x[b, t, j]
-                if g >= 0 and v == v:
-                    squares[g] += (v - mean[g]) / unit[g] * ((v - mean[g]) / unit[g])
-        for b in range(blocks):
-            for j in range(lanes):
-                g = group[b, t, j]
-                value = np.nan
-                if g >= 0 and count[g] > 1.0 and not constant[g]:
-                    value = (x[b, t, j] - mean[g]) / unit[g] / np.sqrt(squares[g] / (count[g] - 1.0))
-                out[b, t, j] = value if abs(value) < np.inf else np.nan
-
-
-@kernel
-def scale(x, group, out):
-    """The value over the sum of its group's absolute values; null where that is 0."""
-    blocks, rows, lanes = x.shape
-    total = np.empty(group.max() + 1)
-    for t in range(rows):
-        total[:] = 0.0
-        for b in range(blocks):
-            for j in range(lanes):
-                if group[b, t, j] >= 0 and x[b, t, j] == x[b, t, j]:
-                    total[group[b, t, j]] += abs(x[b, t, j])
-        for b in range(blocks):
-            for j in range(lanes):
-                g = group[b, t, j]
-                value = x[b, t, j] / total[g] if g >= 0 else np.nan
-                out[b, t, j] = value if abs(value) < np.inf else np.nan
+def write_day(values, starts, day, out, t):
+    """Put each value back in its cell."""
+    row, _, _, places = day
+    blocks, _, lanes = out.shape
+    if len(starts) > 2:
+        for k in range(starts[-1]):
+            row[places[k]] = values[k]
+    for b in range(blocks):
+        for j in range(lanes):
+            value = row[b * lanes + j]
+            out[b, t, j] = value if abs(value) < np.inf else np.nan

@@ -1,99 +1,248 @@
-"""Daily cross-sectional kernels behind the metrics; tiles ``[B, T, L]``, NaN is null."""
+"""Daily cross-sectional measures of a factor against labels, in one pass over the days; NaN is null.
+
+A day's eligible known values are sorted once. Their ranks are the book of that day (dollar-neutral, weights in
+proportion to the centred rank) and, among the cells that carry a label, one side of the rank correlation; the labels,
+the other side, come sorted from ``labels``.
+"""
 
 import numpy as np
 
-from factors.kernels.compile import kernel
-from factors.kernels.rolling import TIE
+from factors.kernels import segment
+from factors.kernels.compile import kernel, reduction
+
+DECILES = 10
+
+_HAIR = 1e-9
 
 
 @kernel
-def _average_ranks(values, tie, ranks):
-    """Ranks from 1, ties averaged; sorted neighbours within ``tie`` relative are tied."""
-    n = len(values)
-    order = np.argsort(values)
-    first = 0
-    while first < n:
-        last = first
-        while last + 1 < n:
-            low, high = values[order[last]], values[order[last + 1]]
-            if high - low > tie * max(abs(low), abs(high)):
-                break
-            last += 1
-        for k in range(first, last + 1):
-            ranks[order[k]] = (first + last) * 0.5 + 1.0
-        first = last + 1
+def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book, deciles):
+    """Measure the days ``start`` to ``stop``.
+
+    Args:
+        x: factor values ``[B, T, L]``.
+        eligible: cells that may hold a position, ``[B, T, L]``.
+        cells: ``[H, T, B * L]`` by horizon and day, the cells that carry a label, in ascending order of the label.
+        ordered: ``[H, T, B * L]`` their labels.
+        counts: ``[H, T]`` how many there are.
+        start: first day.
+        stop: day after the last.
+        ic: ``[H, T]`` Pearson correlations of value and label, filled.
+        rank_ic: ``[H, T]`` Spearman correlations, filled.
+        book: ``[T, 5]`` eligible cells, those known, turnover, rank autocorrelation, and the return, under the first
+            horizon's label, of one unit long and one short; filled.
+        deciles: ``[T, 10]`` mean label, under the first horizon, of each tenth by rank; filled.
+    """
+    room = x.shape[0] * x.shape[2]
+    row, today, before, subset = np.empty(room), np.full(room, np.nan), np.full(room, np.nan), np.empty(room)
+    places, buckets, scratch = np.empty(room, np.int32), np.empty(room, np.int32), segment.scratch(room)
+    xs, ranks, ys, label_ranks = np.empty(room + 1), np.empty(room + 1), np.empty(room + 1), np.empty(room)
+    for t in range(max(start - 1, 0), stop):
+        today, before = before, today
+        may = _lay(x, eligible, t, row)
+        n = _rank(row, today, places, scratch)
+        if t < start:
+            continue
+        book[t, 0], book[t, 1] = may, n
+        book[t, 2], book[t, 3] = _change(today, before)
+        for h in range(len(counts)):
+            labelled, count = cells[h, t], counts[h, t]
+            m = _pair(row, today, labelled, ordered[h, t], count, xs, ranks, ys)
+            if h == 0:
+                book[t, 4] = _long_short(today, ranks[:m], ys[:m])
+            if m < n:
+                _rerank(today, subset, labelled[:count], places[:n])
+                m = _pair(row, subset, labelled, ordered[h, t], count, xs, ranks, ys)
+            label_ranks[:m] = ys[:m]
+            segment.average_ranks(label_ranks, m)
+            ic[h, t] = segment.correlation(xs[:m], ys[:m])
+            rank_ic[h, t] = segment.correlation(ranks[:m], label_ranks[:m])
+            if h == 0:
+                _tenths(ranks[:m], ys[:m], buckets, deciles[t])
+
+
+@reduction
+def _lay(x, eligible, t, row):
+    """Lay the day's cells side by side, null for those that are not eligible; return the number that are."""
+    blocks, _, lanes = x.shape
+    n = 0
+    for b in range(blocks):
+        for j in range(lanes):
+            may = eligible[b, t, j]
+            n += 1 if may else 0
+            row[b * lanes + j] = x[b, t, j] if may else np.nan
+    return n
 
 
 @kernel
-def _correlation(x, y):
-    """Pearson correlation; null for fewer than two pairs or where either is constant."""
-    n = len(x)
-    if n < 2 or x.min() == x.max() or y.min() == y.max():
-        return np.nan
-    mx, my = x[0] + (x - x[0]).sum() / n, y[0] + (y - y[0]).sum() / n
-    unit_x, unit_y = np.abs(x - mx).max(), np.abs(y - my).max()
-    xx, yy, xy = 0.0, 0.0, 0.0
+def _rank(row, ranks, places, scratch):
+    """Ranks from 1 of the known cells, and these cells in ascending order; return their number."""
+    _, cells, order, ordered, _ = scratch
+    n = segment.sort(row, scratch)
+    segment.average_ranks(ordered, n)
+    ranks[:] = np.nan
     for i in range(n):
-        p, q = (x[i] - mx) / unit_x, (y[i] - my) / unit_y
-        xx += p * p
-        yy += q * q
-        xy += p * q
-    value = xy / (np.sqrt(xx) * np.sqrt(yy))
-    return min(1.0, max(-1.0, value)) if abs(value) < np.inf else np.nan
+        places[i] = cells[order[i]]
+        ranks[places[i]] = ordered[i]
+    return n
 
 
 @kernel
-def correlations(x, label, ic, rank_ic):
-    """Fill ``[T]`` daily Pearson and Spearman correlations over the cells where both are known."""
-    blocks, rows, lanes = x.shape
-    a, b = np.empty(blocks * lanes), np.empty(blocks * lanes)
-    ra, rb = np.empty(blocks * lanes), np.empty(blocks * lanes)
-    for t in range(rows):
-        n = 0
-        for tile in range(blocks):
+def _rerank(ranks, subset, labelled, places):
+    """Ranks among the labelled cells, from the ranks among all and these in ascending order."""
+    subset[:] = np.nan
+    for cell in labelled:
+        subset[cell] = ranks[cell]
+    first, m = 0, 0
+    while first < len(places):
+        rank, last, kept = ranks[places[first]], first, 0
+        while last < len(places) and ranks[places[last]] == rank:
+            kept += int(subset[places[last]] == rank)
+            last += 1
+        for k in range(first, last):
+            subset[places[k]] = m + (kept + 1) * 0.5 if subset[places[k]] == rank else np.nan
+        m += kept
+        first = last
+
+
+@kernel
+def _pair(row, ranks, labelled, ordered, count, xs, rs, ys):
+    """Collect value, rank and label, in the labels' order, of the cells that have both; return their number."""
+    m = 0
+    for q in range(count):
+        cell = labelled[q]
+        rank = ranks[cell]
+        xs[m], rs[m], ys[m] = row[cell], rank, ordered[q]
+        m += int(rank == rank)
+    return m
+
+
+@reduction
+def _gross(ranks):
+    """Number of names, and sum of the absolute centred ranks."""
+    n = 0
+    for i in range(len(ranks)):
+        n += 1 if ranks[i] == ranks[i] else 0
+    middle, gross = (n + 1) * 0.5, 0.0
+    for i in range(len(ranks)):
+        gross += abs(ranks[i] - middle) if ranks[i] == ranks[i] else 0.0
+    return middle, gross
+
+
+@kernel
+def _change(today, before):
+    """Turnover and rank autocorrelation from one day to the next; turnover is null unless both have a book."""
+    middle, gross = _gross(today)
+    middle_before, gross_before = _gross(before)
+    turned = _turned(today, middle, gross, before, middle_before, gross_before)
+    return turned if gross > 0.0 and gross_before > 0.0 else np.nan, _autocorrelation(today, before)
+
+
+@reduction
+def _turned(today, middle, gross, before, middle_before, gross_before):
+    """Half the absolute change of the weights."""
+    moved = 0.0
+    for i in range(len(today)):
+        new = (today[i] - middle) / gross if today[i] == today[i] else 0.0
+        old = (before[i] - middle_before) / gross_before if before[i] == before[i] else 0.0
+        moved += abs(new - old)
+    return 0.5 * moved
+
+
+@reduction
+def _autocorrelation(a, b):
+    """Pearson correlation of ranks over the cells in both; ranks are small halves, so that these sums are exact."""
+    n, sa, sb, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(len(a)):
+        both = a[i] == a[i] and b[i] == b[i]
+        p, q = (a[i] if both else 0.0), (b[i] if both else 0.0)
+        n += 1.0 if both else 0.0
+        sa += p
+        sb += q
+        aa += p * p
+        bb += q * q
+        ab += p * q
+    spread = (aa * n - sa * sa) * (bb * n - sb * sb)
+    return (ab * n - sa * sb) / np.sqrt(spread) if spread > 0.0 else np.nan
+
+
+@reduction
+def _long_short(today, ranks, labels):
+    """Return of the book with one unit long and one short; what carries no label earns nothing. Null without a book."""
+    middle, gross = _gross(today)
+    earned = 0.0
+    for i in range(len(ranks)):
+        earned += (ranks[i] - middle) * labels[i]
+    return 2.0 * earned / gross if gross > 0.0 else np.nan
+
+
+@kernel
+def _tenths(ranks, labels, buckets, out):
+    """Mean label of each tenth: the bucket of rank r among m is the first integer not below 10 (r - 1) / (m - 1).
+
+    That quotient is a whole number or at least 1 / (2 m) away from one, so a hair less of it rounds up the same.
+    """
+    total, n = np.zeros(DECILES), np.zeros(DECILES)
+    width = DECILES / max(len(ranks) - 1, 1)
+    for i in range(len(ranks)):
+        buckets[i] = max(int(np.ceil((ranks[i] - 1.0) * width - _HAIR)), 1) - 1
+    for i in range(len(ranks)):
+        total[buckets[i]] += labels[i]
+        n[buckets[i]] += 1.0
+    for k in range(DECILES):
+        out[k] = total[k] / n[k]
+
+
+@kernel
+def sort_labels(label, cells, ordered, counts, start, stop):
+    """Sort the labels ``[B, T, L]`` of the days ``start`` to ``stop`` into ``[T, B * L]`` cells and values."""
+    room = label.shape[0] * label.shape[2]
+    row, scratch = np.empty(room), segment.scratch(room)
+    lanes = label.shape[2]
+    for t in range(start, stop):
+        for b in range(label.shape[0]):
+            row[b * lanes : (b + 1) * lanes] = label[b, t]
+        n = segment.sort(row, scratch)
+        counts[t] = n
+        _, places, order, values, _ = scratch
+        for i in range(n):
+            cells[t, i] = places[order[i]]
+            ordered[t, i] = values[i]
+
+
+@kernel
+def ranks(x, eligible, out, first, start, stop):
+    """Ranks from 1 of the eligible known cells, ties averaged, others null.
+
+    They fill the days ``start`` to ``stop`` of ``out``, float32 ``[B, T, L]``, whose day 0 is day ``first`` of ``x``.
+    """
+    blocks, _, lanes = x.shape
+    room = blocks * lanes
+    row, ranked = np.empty(room), np.empty(room)
+    places, scratch = np.empty(room, np.int32), segment.scratch(room)
+    for t in range(start, stop):
+        _lay(x, eligible, first + t, row)
+        _rank(row, ranked, places, scratch)
+        for b in range(blocks):
             for j in range(lanes):
-                v, w = x[tile, t, j], label[tile, t, j]
-                if v == v and w == w:
-                    a[n], b[n] = v, w
-                    n += 1
-        _average_ranks(a[:n], TIE, ra[:n])
-        _average_ranks(b[:n], TIE, rb[:n])
-        ic[t] = _correlation(a[:n], b[:n])
-        rank_ic[t] = _correlation(ra[:n], rb[:n])
-
-
-@kernel
-def ranks(x, eligible, out):
-    """Fill ``[B, T, L]`` (float32) each day's ranks of the eligible known cells from 1, ties averaged; others null."""
-    blocks, rows, lanes = x.shape
-    values, cells = np.empty(blocks * lanes), np.empty(blocks * lanes, np.int64)
-    ranked = np.empty(blocks * lanes)
-    out[:] = np.nan
-    for t in range(rows):
-        n = _gather(x, eligible, t, values, cells)
-        _average_ranks(values[:n], TIE, ranked[:n])
-        for k in range(n):
-            out[cells[k] // lanes, t, cells[k] % lanes] = ranked[k]
+                out[b, t, j] = ranked[b * lanes + j]
 
 
 @kernel
 def mean_correlation(a, b):
     """Mean over days of the Pearson correlation over the cells where both are known; 0 where no day has one."""
-    blocks, rows, lanes = a.shape
+    blocks, rows, _ = a.shape
     total, days = 0.0, 0
     for t in range(rows):
         n, sa, sb, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for tile in range(blocks):
-            for j in range(lanes):
-                v, w = np.float64(a[tile, t, j]), np.float64(b[tile, t, j])
-                both = v == v and w == w
-                p, q = (v if both else 0.0), (w if both else 0.0)
-                n += 1.0 if both else 0.0
-                sa += p
-                sb += q
-                aa += p * p
-                bb += q * q
-                ab += p * q
+            part = _products(a[tile, t], b[tile, t])
+            n += part[0]
+            sa += part[1]
+            sb += part[2]
+            aa += part[3]
+            bb += part[4]
+            ab += part[5]
         spread = (aa * n - sa * sa) * (bb * n - sb * sb)
         if n > 1.0 and spread > 0.0:
             total += (ab * n - sa * sb) / np.sqrt(spread)
@@ -101,41 +250,16 @@ def mean_correlation(a, b):
     return total / days if days else 0.0
 
 
-@kernel
-def _gather(x, eligible, t, values, cells):
-    """Collect the day's eligible known cells; return their number."""
-    blocks, _, lanes = x.shape
-    n = 0
-    for tile in range(blocks):
-        for j in range(lanes):
-            if eligible[tile, t, j] and x[tile, t, j] == x[tile, t, j]:
-                values[n], cells[n] = x[tile, t, j], tile * lanes + j
-                n += 1
-    return n
-
-
-@kernel
-def turnover(x, eligible, out):
-    """Fill ``[T]`` half the absolute change of the centred-rank weights in a day; null unless both days have a book."""
-    blocks, rows, lanes = x.shape
-    values, cells = np.empty(blocks * lanes), np.empty(blocks * lanes, np.int64)
-    ranked = np.empty(blocks * lanes)
-    held, wanted = np.zeros(blocks * lanes), np.zeros(blocks * lanes)
-    open_book = False
-    for t in range(rows):
-        n = _gather(x, eligible, t, values, cells)
-        out[t] = np.nan
-        _average_ranks(values[:n], TIE, ranked[:n])
-        wanted[:] = 0.0
-        gross = 0.0
-        for k in range(n):
-            wanted[cells[k]] = ranked[k] - (n + 1) * 0.5
-            gross += abs(wanted[cells[k]])
-        if gross == 0.0:
-            open_book = False
-            continue
-        wanted /= gross
-        if open_book:
-            out[t] = 0.5 * np.abs(wanted - held).sum()
-        held[:] = wanted
-        open_book = True
+@reduction
+def _products(a, b):
+    n, sa, sb, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(len(a)):
+        both = a[i] == a[i] and b[i] == b[i]
+        p, q = (np.float64(a[i]) if both else 0.0), (np.float64(b[i]) if both else 0.0)
+        n += 1.0 if both else 0.0
+        sa += p
+        sb += q
+        aa += p * p
+        bb += q * q
+        ab += p * q
+    return n, sa, sb, aa, bb, ab

@@ -1,5 +1,6 @@
 """Evaluate: measure what passed the gate, on train and valid, and admit what holds up."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -7,10 +8,9 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from factors.admission import admission_checks, redundancy_check
+from factors.errors import EvaluationStoppedError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Factor, factor_id
-from factors.labels import HORIZON
-from factors.metrics import split_metrics
 from graphs.researcher import Trial
 from graphs.state import State
 from graphs.workbench import Workbench
@@ -20,21 +20,24 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     """Measure each candidate that passed, then admit the best first, each against those admitted before it."""
     bench = runtime.context
     measured: list[Trial] = []
-    for trial in state["passed"]:
-        if bench.exhausted({**state, "trials": [*state["trials"], *measured]}):
-            break
-        measured.append(_measured(trial, bench))
+    bench.expect(trial.candidate.formula for trial in state["passed"])
+    with suppress(EvaluationStoppedError):
+        for trial in state["passed"]:
+            if bench.exhausted({**state, "trials": [*state["trials"], *measured]}):
+                break
+            measured.append(_measured(trial, bench))
     measured.sort(key=lambda trial: trial.reward, reverse=True)
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
     finished, accepted = [], []
-    for trial in measured:
-        done = _admitted(trial, peers, bench)
-        bench.record(done, state["hypotheses"][-1])
-        if done.accepted:
-            peers.append(done.candidate.formula)
-            accepted.append(_accept(done, state, bench))
-        finished.append(done)
+    with suppress(EvaluationStoppedError):
+        for trial in measured:
+            done = _admitted(trial, peers, bench)
+            bench.record(done, state["hypotheses"][-1])
+            if done.accepted:
+                peers.append(done.candidate.formula)
+                accepted.append(_accept(done, state, bench))
+            finished.append(done)
     return Command(goto="feedback", update={"passed": [], "trials": finished, "accepted": accepted})
 
 
@@ -45,8 +48,8 @@ def _measured(trial: Trial, bench: Workbench) -> Trial:
         formula=formula,
         snapshot=bench.run.snapshot,
         universe=bench.run.universe,
-        horizon=HORIZON,
-        splits=split_metrics(bench.values(formula), bench.label, bench.panel),
+        horizon=bench.labels.horizons[0],
+        splits=bench.measure(formula),
     )
     checks = admission_checks(evaluation.splits, bench.thresholds)
     bench.records.append_event(

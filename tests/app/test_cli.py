@@ -14,7 +14,7 @@ from app.settings import Settings
 from factors.evaluation import SplitMetrics
 from factors.evaluator import evaluate_frame
 from factors.hypothesis import Factor, factor_id
-from factors.operators import OPERATORS
+from factors.operators import COMPOSITES, OPERATORS
 from storage.markets import open_market
 from storage.records import Records
 from storage.runs import RunRequest
@@ -72,6 +72,23 @@ def test_eval_tells_the_formula_as_it_was_understood(kept, cli):
     assert answer.json["formula"] == "RANK($close) - $open * 0.5"
 
 
+def test_eval_reads_the_older_spelling_and_tells_today_s(kept, cli):
+    formula, today = "CORR(LOG($volume), SMA($close, 5.7), 9", "TS_CORR(LOG1P($volume), TS_MEAN($close, 5), 9)"
+    older, newer = (
+        cli(kept, "eval", text, "--market", "small", "--json", *more)
+        for text, more in ((formula, ("--dialect", "legacy")), (today, ()))
+    )
+    assert older.json["formula"] == today
+    assert older.json == newer.json
+    assert today in cli(kept, "eval", formula, "--market", "small", "--dialect", "legacy").out
+    refused = cli(kept, "eval", formula, "--market", "small")
+    assert (refused.status, refused.out) == (2, "")
+    assert "SMA(x, d: 1..1000): d must be an integer literal from 1 to 1000, not 5.7" in refused.err
+    unknown = cli(kept, "eval", formula, "--market", "small", "--dialect", "qlib")
+    assert unknown.status == 2
+    assert "'alphaagent', 'legacy'" in unknown.err
+
+
 def test_eval_prints_one_document_and_nothing_else(kept, alphaagent):
     answer = alphaagent(kept, "eval", DIVERGENCE, "--market", "small", "--json")
     assert (answer.status, answer.err) == (0, "")
@@ -127,9 +144,18 @@ def test_people_read_of_a_market_what_it_holds(kept, cli, small):
     assert f"valid to {small.valid_end}, hold-out sealed" in answer.out
 
 
-def test_the_operator_table_is_complete(kept, cli):
-    table = cli(kept, "operators").out
-    assert all(f"{name}(" in table for name in OPERATORS)
+def test_the_operator_table_is_complete(kept, alphaagent):
+    table = alphaagent(kept, "operators").out
+    assert all(op.signature in table for op in OPERATORS.values())
+    assert all(one.signature in table and one.expansion in table for one in COMPOSITES)
+    assert re.search(r"TS_MEAN\(x, d: 1\.\.1000\) +│ mean of the last d rows +│ d - 1 +│ Mean ", table)
+
+
+def test_the_operator_table_fits_a_terminal(kept, alphaagent):
+    table = alphaagent(kept, "operators", COLUMNS="100").out
+    assert max(map(len, table.splitlines())) == 100
+    assert all(op.signature in table for op in OPERATORS.values())
+    assert "…" not in table.replace("1, 2, …, d", "").replace("d, d-1, …, 1", "")
 
 
 # check

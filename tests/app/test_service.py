@@ -14,13 +14,14 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 
-from app.runner import Runner, load_panel
+from app.panels import load_panel
+from app.runner import Runner
 from app.service import create_service
 from app.settings import Settings
 from factors.evaluator import evaluate
 from factors.hypothesis import Factor
 from factors.metrics import split_metrics
-from factors.operators import OPERATORS
+from factors.operators import COMPOSITES, OPERATORS
 from factors.parse import parse
 from storage.markets import open_market, publish
 from storage.records import Records
@@ -156,8 +157,20 @@ def test_the_service_describes_itself(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/runs", "/runs/{run_id}", "/runs/{run_id}/events", "/factors", "/healthz"} <= set(paths)
     operators = client.get("/operators").json()
-    assert [operator["name"] for operator in operators] == list(OPERATORS)
-    assert all(operator["doc"] and operator["signature"] for operator in operators)
+    names = [*OPERATORS, *(composite.name for composite in COMPOSITES)]
+    assert [operator["name"] for operator in operators] == names
+    assert all(operator["doc"] and operator["signature"] and operator["source"] for operator in operators)
+    entries = {operator["signature"]: operator for operator in operators}
+    assert len(entries) == len(operators)
+    assert [entries[f"{name}(x, d: 1..1000)"]["look_back"] for name in ("TS_MEAN", "DELAY", "EMA")] == [
+        "d - 1",
+        "d",
+        "d - 1, fading",
+    ]
+    assert entries["SMA(x, n: 1..1000, m: 1..n)"]["look_back"] == "n - 1, fading"
+    assert entries["RANK(x)"]["look_back"] == "0"
+    assert entries["TS_MEAN(x, d: 1..1000)"]["qlib"] == "Mean"
+    assert entries["SMA(x, d: 1..1000)"]["expansion"] == "TS_MEAN(x, d)"
 
 
 # what is wrong with a request is a problem document, and nothing is recorded
@@ -358,8 +371,8 @@ def test_a_waiting_run_reads_the_version_it_was_posted_for(new_home, small):
         assert runner.execute(run.id).status == "succeeded"
         measured = next(record.evaluation for record in records.candidates(run.id)[0] if record.evaluation)
     assert open_market(settings.home, "small").id != run.snapshot
-    panel, label = load_panel(open_market(settings.home, "small", run.snapshot), run.universe)
-    assert measured.splits == split_metrics(evaluate(parse(measured.formula), panel), label, panel)
+    panel, labels = load_panel(open_market(settings.home, "small", run.snapshot), run.universe)
+    assert measured.splits == split_metrics(evaluate(parse(measured.formula), panel), labels, panel)
 
 
 def test_followers_may_hang_up_at_any_time(new_home, serve):

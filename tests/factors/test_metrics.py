@@ -1,21 +1,21 @@
 """Labels, metrics and significance against the exact reference, qlib's figures and planted truths."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from factors.evaluator import _node, evaluate
-from factors.expression import distinct
-from factors.kernels import daily
-from factors.labels import forward_return, within
+from factors.evaluator import evaluate
+from factors.expression import Call, Field, distinct
+from factors.labels import forward_return, forward_returns, sorted_labels, within
 from factors.metrics import daily_metrics, split_metrics
 from factors.panel import Panel
 from factors.parse import parse
 from factors.significance import newey_west_lags, newey_west_t
 from tests import reference
-from tests.panels import grid_of, panel_of
+from tests.panels import grid_of, panel_of, unmasked
 from tests.reference import DAYS, INSTRUMENTS, KINDS, sample_fields
 
 
@@ -45,18 +45,18 @@ def test_forward_return_equals_the_reference(kind, horizon):
 def test_daily_series_equal_the_reference(kind):
     panel, *_ = market(kind, seed=1)
     values, label = evaluate(parse("TS_MEAN($volume, 3)"), panel), forward_return(panel)
-    series = daily_metrics(values, label, panel)
+    series = daily_metrics(values, sorted_labels(panel, {1: label}), panel)
     value_grid = grid_of(values, panel, INSTRUMENTS, DAYS)
     label_grid = grid_of(label, panel, INSTRUMENTS, DAYS)
-    np.testing.assert_allclose(series.ic, reference.daily_ic(value_grid, label_grid), atol=1e-9)
-    np.testing.assert_allclose(series.rank_ic, reference.daily_rank_ic(value_grid, label_grid), atol=1e-9)
+    np.testing.assert_allclose(series.ic[0], reference.daily_ic(value_grid, label_grid), atol=1e-9)
+    np.testing.assert_allclose(series.rank_ic[0], reference.daily_rank_ic(value_grid, label_grid), atol=1e-9)
 
 
 def test_turnover_equals_the_reference():
     panel, _, member, tradable = market("complete", seed=2)
     values = evaluate(parse("$volume"), panel)
     exact = reference.turnover(grid_of(values, panel, INSTRUMENTS, DAYS), tradable & member)
-    fast = daily_metrics(values, forward_return(panel), panel).turnover
+    fast = daily_metrics(values, forward_returns(panel), panel).turnover
     assert np.nanmean(fast) == pytest.approx(exact, rel=1e-9)
 
 
@@ -64,9 +64,10 @@ def test_a_factor_equal_to_the_label_scores_one_and_only_at_the_label_s_lag():
     """The label read as a factor has IC 1; shifted by a day either way it has none."""
     panel, *_ = market("complete", seed=3)
     label = forward_return(panel)
-    assert np.nanmin(daily_metrics(label, label, panel).rank_ic) == pytest.approx(1)
+    labels = sorted_labels(panel, {1: label})
+    assert np.nanmin(daily_metrics(label, labels, panel).rank_ic) == pytest.approx(1)
     for shift in (-1, 1):
-        shifted = daily_metrics(np.roll(label, shift, axis=1), label, panel)
+        shifted = daily_metrics(np.roll(label, shift, axis=1), labels, panel)
         assert abs(np.nanmean(shifted.rank_ic)) < 0.1
 
 
@@ -100,7 +101,7 @@ def test_valid_prices_do_not_move_train_metrics():
     for version in (fields, noisy):
         panel = panel_of(version, member, sector, train_rows=60)
         values = evaluate(parse("-1 * TS_PCTCHANGE($close, 5)"), panel)
-        found.append(split_metrics(values, forward_return(panel), panel))
+        found.append(split_metrics(values, forward_returns(panel), panel))
     assert found[0]["train"] == found[1]["train"]
     assert found[0]["valid"] != found[1]["valid"]
 
@@ -111,11 +112,11 @@ def test_untradeable_cells_and_non_members_move_nothing():
     suspended = rng.random(member.shape) < 0.1
     out = suspended | ~member
     panel = panel_of(fields, member, sector, suspended)
-    values, label = evaluate(parse("$volume"), panel), forward_return(panel)
+    values, labels = evaluate(parse("$volume"), panel), forward_returns(panel)
     hidden = panel.eligible
     wild = np.where(hidden, values, 1e6)
     assert out.any()
-    assert split_metrics(values, label, panel) == split_metrics(wild, label, panel)
+    assert split_metrics(values, labels, panel) == split_metrics(wild, labels, panel)
 
 
 def test_coverage_counts_tradable_member_cells():
@@ -123,12 +124,12 @@ def test_coverage_counts_tradable_member_cells():
     values = np.where(np.arange(64) < 6, 1.0, np.nan) * np.ones(panel.shape)
     cells = panel.eligible[:, : DAYS - 2]
     known = cells[:, :, :6].sum() / cells.sum()
-    assert split_metrics(values, forward_return(panel), panel)["train"].coverage == pytest.approx(known)
+    assert split_metrics(values, forward_returns(panel), panel)["train"].coverage == pytest.approx(known)
 
 
 def test_a_constant_factor_has_no_correlation_rather_than_a_wrong_one():
     panel, *_ = market("complete")
-    metrics = split_metrics(np.ones(panel.shape), forward_return(panel), panel)["train"]
+    metrics = split_metrics(np.ones(panel.shape), forward_returns(panel), panel)["train"]
     assert (metrics.days, metrics.ic, metrics.rank_ic, metrics.t_stat) == (0, None, None, None)
 
 
@@ -151,12 +152,19 @@ def test_overlapping_labels_widen_the_error():
     assert abs(newey_west_t(overlapping, 9)) < abs(newey_west_t(overlapping, 0)) / 2
 
 
+def one_day(x, label):
+    """Daily series of one day on which every instrument is eligible."""
+    close = np.ones((1, len(x)))
+    panel = panel_of({"close": close}, np.ones((1, len(x)), bool), np.zeros(len(x), int))
+    tiles = [np.full(panel.shape, np.nan) for _ in range(2)]
+    for tile, values in zip(tiles, (x, label), strict=True):
+        tile[np.arange(len(x)) // 64, 0, np.arange(len(x)) % 64] = values
+    return daily_metrics(tiles[0], sorted_labels(panel, {1: tiles[1]}), panel)
+
+
 def test_ties_share_ranks_and_near_ties_do_too():
-    x = np.array([[[1.0, 1.0 + 1e-14, 2.0, 3.0]]])
-    label = np.array([[[1.0, 2.0, 3.0, 4.0]]])
-    ic, rank_ic = np.empty(1), np.empty(1)
-    daily.correlations(x, label, ic, rank_ic)
-    assert rank_ic[0] == pytest.approx(4.5 / np.sqrt(4.5 * 5))
+    series = one_day([1.0, 1.0 + 1e-14, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0])
+    assert series.rank_ic[0, 0] == pytest.approx(4.5 / np.sqrt(4.5 * 5))
 
 
 def test_information_coefficients_reproduce_qlib(shared_data):
@@ -175,8 +183,8 @@ def test_information_coefficients_reproduce_qlib(shared_data):
         values = in_float32(parse(OURS[factor]), panel)
         if factor == "vol20":
             values[PANDAS_RESIDUE] = 5.529e-10
-        series = daily_metrics(values, qlib_label(panel, label), panel)
-        ic, rank_ic = series.ic[first : last + 1], series.rank_ic[first : last + 1]
+        series = daily_metrics(values, sorted_labels(panel, {1: qlib_label(panel, label)}), panel)
+        ic, rank_ic = series.ic[0, first : last + 1], series.rank_ic[0, first : last + 1]
         assert np.isfinite(ic).sum() == expected["n_days"]
         assert np.nanmean(ic) == pytest.approx(expected["ic_mean"], abs=1e-6), key
         assert np.nanmean(rank_ic) == pytest.approx(expected["rank_ic_mean"], abs=1e-6), key
@@ -204,12 +212,15 @@ OURS = {
 
 
 def in_float32(expr, panel):
-    """Values of a formula with every node's result rounded to float32."""
-    results = {}
+    """Values of a formula with every node's result rounded to float32, each then read as a field."""
+    rounded, fields = {}, dict(panel.fields)
     for node in distinct(expr):
-        value = _node(node, results, panel)
-        results[node] = value if isinstance(value, float) else value.astype(np.float32).astype(np.float64)
-    return results[expr]
+        if isinstance(node, Call):
+            alone = Call(node.op, tuple(rounded.get(arg, arg) for arg in node.args))
+            values = unmasked(alone, replace(panel, fields=fields))
+            rounded[node] = Field(f"node{len(rounded)}")
+            fields[rounded[node].name] = values.astype(np.float32).astype(np.float64)
+    return fields[rounded[expr].name]
 
 
 def qlib_label(panel, name):

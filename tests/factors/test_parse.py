@@ -1,12 +1,14 @@
 """The factor language: what it accepts, what it refuses, and that canonical text is canonical."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factors.errors import FormulaError
 from factors.expression import SECTOR, Call, Field, Number, call, distinct, fields, walk
-from factors.operators import MAX_WINDOW, OPERATORS, ParameterKind
+from factors.operators import COMPOSITES, MAX_WINDOW, OPERATORS, ParameterKind
 from factors.parse import STANDARD_FIELDS, parse
 
 
@@ -37,6 +39,32 @@ def text_of(formula):
         ("$close / $open * $low", "$close / $open * $low"),
         ("$close / ($open * $low)", "$close / ($open * $low)"),
         ("GROUP_RANK($close, $sector)", "GROUP_RANK($close, $sector)"),
+        ("SMA($close, 20)", "TS_MEAN($close, 20)"),
+        ("SMA($close, 20, 1)", "SMA($close, 20, 1)"),
+        ("SMA($close, 3, 2.5)", "SMA($close, 3, 2.5)"),
+        ("HIGHDAY($close, 5) - LOWDAY($close, 5)", "TS_ARGMAX($close, 5) - TS_ARGMIN($close, 5)"),
+        ("COUNT($close > $open, 5)", "TS_COUNT($close > $open, 5)"),
+        ("PROD($close, 5) + SUMAC($close, 5)", "TS_PROD($close, 5) + TS_SUM($close, 5)"),
+        ("WMA($close, 5)", "DECAYLINEAR($close, 5)"),
+        ("REGBETA($close, SEQUENCE(20), 20)", "REGBETA($close, SEQUENCE(20), 20)"),
+        ("TS_CORR(SEQUENCE(20), $close, 20)", "TS_CORR(SEQUENCE(20), $close, 20)"),
+        ("WINSORIZE($close, 0.05)", "WINSORIZE($close, 0.05)"),
+        ("QUANTILE_BUCKET(STD($close), 10)", "QUANTILE_BUCKET(STD($close), 10)"),
+        ("PERCENTILE($close, 0.2, 9)", "TS_QUANTILE($close, 9, 0.2)"),
+        ("SUMIF($volume, 9, $close > $open)", "TS_SUM(WHERE($close > $open, $volume, 0), 9)"),
+        ("FILTER($volume, $close > $open)", "WHERE($close > $open, $volume, 0)"),
+        ("MACD($close, 12, 26)", "EMA($close, 12) - EMA($close, 26)"),
+        ("RSI($close, 14)", "100 * SMA(MAX(DELTA($close, 1), 0), 14, 1) / SMA(ABS(DELTA($close, 1)), 14, 1)"),
+        ("BB_MIDDLE($close, 20)", "TS_MEAN($close, 20)"),
+        ("BB_UPPER($close, 20)", "TS_MEAN($close, 20) + 2 * TS_STD($close, 20)"),
+        ("BB_LOWER($close, 20)", "TS_MEAN($close, 20) - 2 * TS_STD($close, 20)"),
+        (
+            "ATR($high, $low, $close, 14)",
+            "SMA(MAX($high, DELAY($close, 1)) - MIN($low, DELAY($close, 1)), 14, 1)",
+        ),
+        ("OBV($close, $volume, 20)", "TS_SUM(SIGN(DELTA($close, 1)) * $volume, 20)"),
+        ("2 / MACD($close - $open, 5, 9)", "2 / (EMA($close - $open, 5) - EMA($close - $open, 9))"),
+        ("RSI(MACD($close, 2, 3), 4)", text_of("RSI(EMA($close, 2) - EMA($close, 3), 4)")),
     ],
 )
 def test_canonical_text(formula, canonical):
@@ -85,6 +113,36 @@ def test_precedence_is_that_of_c():
         ("RANK(" * 40 + "$close" + ")" * 40, "32 deep", 165),
         ("$close" + " + $close" * 200, "at most 32 levels", None),
         ("$close" + " " * 1995, "at most 2,000 characters", None),
+        ("1 + RANK()", "RANK(x) takes 1 argument, not 0", 4),
+        ("MEAN($close, 20)", "MEAN(x) takes 1 argument, not 2; did you mean TS_MEAN(x, d: 1..1000)?", 0),
+        ("1 + SUM($close, 20)", "unknown operator SUM; did you mean TS_SUM(x, d: 1..1000)?", 4),
+        ("CORR($close, $open, 20)", "did you mean TS_CORR(x, y, d: 1..1000)?", 0),
+        ("MCD($close, 5, 9)", "did you mean MACD", 0),
+        ("SMA($close)", "SMA(x, d: 1..1000) takes 2 arguments or SMA(x, n: 1..1000, m: 1..n) takes 3", 0),
+        ("MACD($close, 5)", "MACD(x, fast: 1..1000, slow: 1..1000) takes 3 arguments, not 2", 0),
+        ("1 + MACD($close, 5, 0)", "slow: 1..1000): slow must be an integer literal from 1 to 1000, not 0", 4),
+        ("FILTER($sector, 1)", "FILTER(x, condition): x must be a series", 0),
+        ("SMA($close, 5, 6)", "SMA(x, n: 1..1000, m: 1..n): m must be a literal from 1 to n, not 6", 0),
+        ("SMA($close, 5, 0.5)", "m must be a literal from 1 to n, not 0.5", 0),
+        ("WINSORIZE($close, 0.5)", "WINSORIZE(x, q: 0..<0.5): q must be a literal from 0 to below 0.5, not 0.5", 0),
+        ("QUANTILE_BUCKET($close, 2.5)", "n must be an integer literal from 2 to 100, not 2.5", 0),
+        ("QUANTILE_BUCKET($close, 101)", "from 2 to 100, not 101", 0),
+        ("SEQUENCE(5)", "SEQUENCE(d) may stand only as a direct argument of TS_CORR", 0),
+        ("1 + SEQUENCE(5)", "SEQUENCE(d) may stand only", 2),
+        ("TS_MEAN(SEQUENCE(5), 5)", "TS_MEAN(x, d: 1..1000): SEQUENCE(d) may stand only", 0),
+        ("REGBETA($close, SEQUENCE(5), 6)", "with the same window d", 0),
+        ("REGBETA($close, -SEQUENCE(5), 5)", "SEQUENCE(d) may stand only", 16),
+        ("1 * MACD(SEQUENCE(5), 5, 6)", "MACD(x, fast: 1..1000, slow: 1..1000): EMA(x, d: 1..1000): SEQUENCE(d)", 4),
+        ("TS_COV(SEQUENCE(5), SEQUENCE(5), 5)", "reads at least one field", 0),
+        ("RSI(" + "RANK(" * 29 + "$close" + ")" * 29 + ", 5)", "RSI(x, d: 1..1000): a formula has at most 32", 0),
+        ("x + $close", "expected '(' after x (a field is written $x)", 2),
+        ("$close ** 2", "'**' has no meaning in a formula; a power is POW(x, y)", 7),
+        ("$close = 2", "'=' has no meaning in a formula; equality is ==", 7),
+        ("!$close", "negation is NOT(x)", 0),
+        ("$close + $", "a field is $ and its name", 9),
+        ("($close", "expected ')' for the '(' at character 1, found the end of the formula", 7),
+        ("TS_MEAN($close; 5)", "no meaning", 14),
+        ("TS_MEAN($close 5)", "expected ',' or ')' in TS_MEAN(…), found 5", 15),
     ],
 )
 def test_refusals_say_what_was_expected_and_where(formula, says, position):
@@ -103,6 +161,22 @@ def test_a_formula_has_at_most_256_nodes():
     assert parse(part).size == 255
     with pytest.raises(FormulaError, match="at most 256 nodes"):
         parse(f"-{part} + 1")
+
+
+def test_a_composite_counts_as_what_it_stands_for():
+    part = "RSI(RSI($close, 5), 5)"
+    assert parse(part).size > 2 * parse("RSI($close, 5)").size
+    with pytest.raises(FormulaError, match="at most 256 nodes"):
+        parse("RSI(RSI(RSI(RSI(RSI($close, 5), 5), 5), 5), 5)")
+
+
+@pytest.mark.parametrize("composite", COMPOSITES, ids=lambda composite: composite.signature)
+def test_a_composite_is_what_its_expansion_says(composite):
+    """Its expansion, with fields and literals written in by hand, is the same formula."""
+    values = {"q": "0.3", "d": "7", "fast": "5", "slow": "9", "x": "$open", "condition": "$low"}
+    texts = {p.name: values.get(p.name, f"${p.name}") for p in composite.parameters}
+    written_out = re.sub(r"\b[a-z]+\b", lambda match: texts[match.group()], composite.expansion)
+    assert parse(f"{composite.name}({', '.join(texts.values())})") is parse(written_out)
 
 
 def test_only_the_markets_fields_are_known():
@@ -137,6 +211,12 @@ def test_doubling_twenty_times_is_measured_without_being_written_out():
         ("TS_MEAN($close, 20)", 19),
         ("TS_MEAN(DELTA($close, 5), 20)", 24),
         ("RANK(TS_CORR($close, DELAY($volume, 3), 10)) + TS_MAX($high, 4)", 12),
+        ("EMA($return, 20)", 20),
+        ("SMA($close, 14, 2)", 13),
+        ("REGRSQ($close, SEQUENCE(20), 20)", 19),
+        ("WINSORIZE(DELAY($close, 2), 0.1)", 2),
+        ("QUANTILE_BUCKET($close, 10)", 0),
+        ("RSI($close, 14)", 14),
     ],
 )
 def test_look_back(formula, rows):
@@ -145,6 +225,15 @@ def test_look_back(formula, rows):
 
 def test_fields_of_a_formula():
     assert fields(parse("GROUP_RANK($close * $volume, $sector) + $close")) == {"close", "volume"}
+
+
+def applied(op, args):
+    """A call whose literals agree with each other; a constant in a pair becomes the regressor of a trend."""
+    if op.name == "SMA":
+        args = (*args[:2], Number(min(args[1].value, args[2].value)))
+    if op.pairs and isinstance(args[1], Number):
+        args = (args[0], call("SEQUENCE", args[2]), args[2])
+    return call(op.name, *args)
 
 
 def expressions():
@@ -158,11 +247,12 @@ def expressions():
                 ParameterKind.SERIES: lambda _: children,
                 ParameterKind.GROUP: lambda _: st.just(SECTOR),
                 ParameterKind.WINDOW: lambda _: st.integers(1, MAX_WINDOW).map(Number),
+                ParameterKind.INTEGER: lambda p: st.integers(p.low, p.high).map(Number),
                 ParameterKind.NUMBER: lambda p: st.floats(p.low, p.high).map(Number),
             }
-            return st.tuples(*(kinds[p.kind](p) for p in op.parameters)).map(lambda args: call(op.name, *args))
+            return st.tuples(*(kinds[p.kind](p) for p in op.parameters)).map(lambda args: applied(op, args))
 
-        return st.sampled_from(list(OPERATORS.values())).flatmap(arguments)
+        return st.sampled_from([op for op in OPERATORS.values() if op.name != "SEQUENCE"]).flatmap(arguments)
 
     return st.recursive(leaves, calls, max_leaves=12)
 
@@ -177,7 +267,10 @@ def test_canonical_text_parses_back_to_the_same_object(expr):
 
 
 TOKENS = st.sampled_from(
-    ["$close", "RANK", "TS_MEAN", "(", ")", ",", "+", "-", "*", "/", "?", ":", "&&", "|", "<", "==", "5", "1e3", " "]
+    [
+        *("$close", "RANK", "TS_MEAN", "SMA", "MACD", "SEQUENCE", "REGBETA"),
+        *("(", ")", ",", "+", "-", "*", "/", "?", ":", "&&", "|", "<", "==", "5", "1e3", " "),
+    ]
 )
 
 

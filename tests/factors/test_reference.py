@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import stats
 
@@ -15,6 +16,7 @@ from tests.reference import (
     KINDS,
     LAGGED,
     LITERALS,
+    PAIRED,
     REFERENCE,
     ROLLING,
     daily_ic,
@@ -31,7 +33,6 @@ from tests.reference import (
 N = math.nan
 INF = math.inf
 CLOSE, VOLUME, SECTOR = ("field", "close"), ("field", "volume"), ("field", "sector")
-PAIRED = {"TS_CORR", "TS_COV", "REGBETA", "REGRESI"}
 
 
 def column(*values):
@@ -56,7 +57,7 @@ def call(name, *arguments):
 
 def test_every_operator_has_a_reference():
     spellings = OPERATORS.keys() | {alias for op in OPERATORS.values() for alias in op.aliases}
-    assert OPERATORS.keys() <= REFERENCE.keys() <= spellings
+    assert OPERATORS.keys() <= REFERENCE.keys() | {"SEQUENCE"} <= spellings
 
 
 ELEMENTWISE_CASES = [
@@ -133,6 +134,10 @@ TIME_SERIES_CASES = [
     ("TS_COUNT", (0, 2, N, N, N, -1), (2,), (0, 1, 1, N, N, 1)),
     ("DECAYLINEAR", X, (3,), (1, 11 / 5, 7 / 3, 9 / 4, 2)),
     ("WMA", X, (3,), (1, 11 / 5, 7 / 3, 9 / 4, 2)),
+    ("EMA", X, (3,), (1, 7 / 3, 7 / 3, 2.875 / 1.375, 3.4375 / 1.6875)),
+    ("EMA", (N, 1, N, 3, N), (1,), (N, 1, 1, 3, 3)),
+    ("SMA", X, (4, 1), (1, 15 / 7, 15 / 7, (2 + 27 / 16 + 27 / 64) / (1 + 9 / 16 + 27 / 64), 1301 / 637)),
+    ("SMA", X, (3, 2.25), (1, 2.6, 2.6, 2 + 3 / 69, 653 / 325)),
 ]
 
 
@@ -154,6 +159,9 @@ PAIR_CASES = [
     ("REGRESI", (1, 5, 3, N, 4), (1, 2, 3, 4, N), (N, 0, -1, N, N)),
     ("REGRESI", (1, 5, 3), (2, 2, 2), (N, N, N)),
     ("REGRESI", (7, 7, 7), (1, 2, 4), (N, 0, 0)),
+    ("REGRSQ", (1, 2, 3), (1, 3, 2), (N, 1, 0.25)),
+    ("REGRSQ", (1, 5, 3), (2, 2, 2), (N, N, N)),
+    ("REGRSQ", (7, 7, 7), (1, 2, 4), (N, N, N)),
 ]
 
 
@@ -174,6 +182,15 @@ CROSS_SECTION_CASES = [
     ("SCALE", (-1, 2, 0, N, 9, 5), (-1 / 8, 1 / 4, 0, N, N, 5 / 8)),
     ("SCALE", (0, 0, N, N, 9, 0), (N, N, N, N, N, N)),
     ("DEMEAN", (-1, 2, 0, N, 9, 5), (-2.5, 0.5, -1.5, N, N, 3.5)),
+    ("MEAN", (-1, 2, 0, N, 9, 5), (1.5, 1.5, 1.5, N, N, 1.5)),
+    ("STD", (1, 3, N, N, 9, N), (R2, R2, N, N, N, N)),
+    ("STD", (0.1, 0.1, 0.1, N, 9, N), (0, 0, 0, N, N, N)),
+    ("STD", (1, N, N, N, 9, N), (N, N, N, N, N, N)),
+    ("SKEW", (1, 1, 4, N, 9, N), (math.sqrt(3), math.sqrt(3), math.sqrt(3), N, N, N)),
+    ("SKEW", (1, N, 4, N, 9, N), (N, N, N, N, N, N)),
+    ("KURT", (1, 1, 1, 5, 9, N), (4, 4, 4, 4, N, N)),
+    ("KURT", (2, 2, 2, 2, 9, N), (N, N, N, N, N, N)),
+    ("MEDIAN", (1, 9, 4, N, 9, 5), (4.5, 4.5, 4.5, N, N, 4.5)),
     ("GROUP_NEUTRALIZE", (1, 2, 6, 5, 9, 5), (-2, -1, 3, 0, N, N)),
     ("GROUP_RANK", (2, 1, 2, 5, 0, 5), (2.5 / 3, 1 / 3, 2.5 / 3, 1, N, N)),
     ("GROUP_ZSCORE", (1, 2, 3, 5, 9, 5), (-1, 0, 1, N, N, N)),
@@ -185,6 +202,53 @@ CROSS_SECTION_CASES = [
 def test_cross_section_and_group_by_hand(name, values, expected):
     groups = {"sector": SECTORS} if name in GROUP else {}
     same(REFERENCE[name](row(*values), member=MEMBERS, **groups), row(*expected), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "literal", "values", "expected"),
+    [
+        ("WINSORIZE", 0.25, (0, 8, 1, 2, -9, 4), (1, 4, 1, 2, N, 4)),
+        ("WINSORIZE", 0.1, (0, 8, 1, 2, -9, 4), (0.4, 6.4, 1, 2, N, 4)),
+        ("WINSORIZE", 0.0, (0, 8, 1, N, -9, 4), (0, 8, 1, N, N, 4)),
+        ("WINSORIZE", 0.25, (N, N, 7, N, -9, N), (N, N, 7, N, N, N)),
+        ("QUANTILE_BUCKET", 2, (0, 8, 1, 2, -9, 4), (1, 2, 1, 1, N, 2)),
+        ("QUANTILE_BUCKET", 4, (0, 8, 1, 2, -9, 4), (1, 4, 1, 2, N, 3)),
+        ("QUANTILE_BUCKET", 10, (0, 8, 1, 2, -9, 4), (1, 10, 3, 5, N, 8)),
+        ("QUANTILE_BUCKET", 4, (5, 5, 1 + 5e-13, 1, -9, 5), (2, 2, 1, 1, N, 2)),
+        ("QUANTILE_BUCKET", 4, (N, N, 7, N, -9, N), (N, N, 1, N, N, N)),
+    ],
+)
+def test_cross_section_with_a_literal_by_hand(name, literal, values, expected):
+    same(REFERENCE[name](row(*values), literal, member=MEMBERS), row(*expected), rtol=1e-15)
+
+
+def test_a_sequence_is_counted_in_each_window():
+    trend = call("REGBETA", CLOSE, call("SEQUENCE", number(3)), number(3))
+    closes = {"close": column(7, 1, 3, 2, 6, N, 0)}
+    values = evaluate(trend, closes, np.ones((7, 1), bool), np.array([0]))
+    same(values, column(N, -6, -2, 0.5, 1.5, 4, -3), rtol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["complete", "suspended", "sparse"])
+def test_fading_means_agree_with_polars(kind):
+    x = sample_fields(np.random.default_rng(3), kind)[0]["close"][:, :4]
+    for name, literals, alpha in (("EMA", (9,), 0.2), ("SMA", (12, 1), 1 / 12), ("SMA", (20, 5), 0.25)):
+        values = REFERENCE[name](x, *literals)
+        for i in range(x.shape[1]):
+            series = pl.Series(x[:, i]).fill_nan(None).ewm_mean(alpha=alpha, adjust=True, ignore_nulls=False)
+            same(values[:, i], series.forward_fill().fill_null(N).to_numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("buckets", [2, 5, 7, 100])
+def test_buckets_are_bounded_by_quantiles(buckets):
+    x = np.random.default_rng(4).normal(size=(30, 43))
+    values = REFERENCE["QUANTILE_BUCKET"](x, buckets, member=np.ones(x.shape, bool))
+    edges = np.quantile(x, np.arange(1, buckets) / buckets, axis=1)
+    # An edge may itself be a value, and NumPy rounds it.
+    inside = np.abs(x - edges[:, :, None]).min(axis=0) > 1e-12
+    above = 1 + (x > edges[:, :, None]).sum(axis=0)
+    assert (values == above)[inside].all()
+    assert inside.mean() > 0.5
 
 
 def test_each_date_is_its_own_cross_section():
@@ -286,6 +350,7 @@ def test_pairs_agree_with_numpy_and_scipy(kind):
             continue
         fit = stats.linregress(a, b)
         same([got["TS_CORR"], got["TS_COV"], got["REGBETA"]], [fit.rvalue, np.cov(a, b)[0, 1], fit.slope], 1e-8)
+        same(got["REGRSQ"], fit.rvalue**2, 1e-8)
         residual = y[t, i] - fit.intercept - fit.slope * x[t, i] if both[-1] else N
         same(got["REGRESI"], residual, atol=1e-9)
 
@@ -315,7 +380,8 @@ def operator_value(name, fields, member, sector, window=5):
     """The operator on close, then on close and volume if it takes two series."""
     series = {"WHERE": 3, "NOT": 1, "NEGATE": 1} | dict.fromkeys(PAIRED, 2)
     count = series.get(name, 2 if name in {case[0] for case in ELEMENTWISE_CASES if len(case[1]) == 2} else 1)
-    literals = {"TS_QUANTILE": (window, 0.3), "CLIP": (-1.0, 20.0)}.get(name, (window,) if name in LITERALS else ())
+    literals = {"TS_QUANTILE": (window, 0.3), "CLIP": (-1.0, 20.0), "SMA": (window, 2), "WINSORIZE": (0.1,)}
+    literals = literals.get(name, (window,) if name in LITERALS else ())
     tail = [SECTOR] if name in GROUP else [number(value) for value in literals]
     return evaluate(call(name, *[CLOSE, VOLUME, CLOSE][:count], *tail), fields, member, sector)
 
@@ -397,6 +463,9 @@ LOOK_BACKS = [
     (call("TS_MEAN", ("field", "return"), number(20)), 20),
     (call("TS_QUANTILE", CLOSE, number(9), number(0.5)), 8),
     (call("TS_CORR", call("DELTA", CLOSE, number(3)), VOLUME, number(10)), 12),
+    (call("EMA", call("SMA", CLOSE, number(3), number(2)), number(10)), 11),
+    (call("REGRSQ", call("SEQUENCE", number(7)), CLOSE, number(7)), 6),
+    (call("QUANTILE_BUCKET", call("DELAY", CLOSE, number(3)), number(7)), 3),
     (call("GROUP_RANK", call("CLIP", call("TS_STD", CLOSE, number(4)), number(0), number(50)), SECTOR), 3),
 ]
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from factors.errors import ResearcherError
+from factors.evaluator import Evaluator
 from factors.hypothesis import Factor, factor_id
-from factors.labels import forward_return
+from factors.labels import forward_returns
 from factors.panel import Panel
 from graphs.machine import graph, mine
 from graphs.researcher import Alignment, Draft, Feedback, Idea
@@ -108,8 +109,8 @@ def bench_of(records, panel, snapshot):
         return Workbench(
             run=records.start_run(run.id, "test"),
             researcher=researcher,
-            panel=panel,
-            label=forward_return(panel),
+            evaluator=Evaluator(panel),
+            labels=forward_returns(panel),
             library=tuple(library),
             records=records,
             cancelled=cancelled,

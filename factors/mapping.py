@@ -1,0 +1,55 @@
+"""A panel and its labels as files that are mapped into memory: opened at once, and shared between processes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factors.labels import Labels
+from factors.panel import Panel
+
+FORMAT = 1  # to be raised whenever what is written, or how it is computed, changes
+
+_PANEL = ("dates", "bar", "tradable", "eligible", "universe", "sectors", "first_row")
+_LABELS = ("cells", "ordered", "counts")
+
+
+def write_mapping(folder: Path, panel: Panel, labels: Labels) -> None:
+    """Write both into an empty folder, one file an array."""
+    arrays = {name: getattr(panel, name) for name in _PANEL} | {name: getattr(labels, name) for name in _LABELS}
+    arrays |= {f"field-{number}": values for number, values in enumerate(panel.fields.values())}
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values)
+    about = {
+        "fields": list(panel.fields),
+        "symbols": panel.symbols,
+        "splits": panel.splits,
+        "horizons": labels.horizons,
+    }
+    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def read_mapping(folder: Path) -> tuple[Panel, Labels]:
+    """Map what :func:`write_mapping` wrote.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: a file is damaged.
+    """
+    about: Mapping[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    panel = Panel(
+        symbols=tuple(about["symbols"]),
+        fields={name: _open(folder, f"field-{number}") for number, name in enumerate(about["fields"])},
+        splits={name: (start, stop) for name, (start, stop) in about["splits"].items()},
+        **{name: _open(folder, name) for name in _PANEL},
+    )
+    return panel, Labels(horizons=tuple(about["horizons"]), **{name: _open(folder, name) for name in _LABELS})
+
+
+def _open(folder: Path, name: str) -> NDArray[Any]:
+    # Copy on write rather than read only, for which the kernels would be compiled a second time; nobody writes. And a
+    # plain array, as Numba is slow to recognise a memmap.
+    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
