@@ -24,7 +24,7 @@ from benchmarks import agreement, floor, report
 from benchmarks.driver import RefusedError, Worker, fresh_process
 from benchmarks.figures import figures
 from benchmarks.market import CHECK, FIELDS, SIZES, Dense, Market, Size, store, synthetic
-from benchmarks.ours import MARKET
+from benchmarks.ours import MARKET, lay_out
 from benchmarks.results import BATCH, OURS, SINGLE, Results, Sample
 from benchmarks.worker import ENGINES
 from benchmarks.workload import batch, workload
@@ -79,6 +79,7 @@ class Bench:
         root = self._folder / name
         market.save(root)
         store(market, root, MARKET)
+        lay_out(root)
         return root
 
     def _open(self, workers: dict[str, Worker], root: Path) -> dict[str, Worker]:

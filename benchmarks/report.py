@@ -96,6 +96,8 @@ def _per_formula(results: Results, size: str) -> str:
                 f"{compute / ours:.0%}" if compute and ours else "–",
                 f"{memory / ours:.0%}" if memory and ours else "–",
                 *(_milliseconds(results.seconds(size, engine, name)) for engine in engines),
+                _milliseconds(results.seconds(size, "kunquant_64", name, run)),
+                _milliseconds(results.seconds(size, "py_alpha_lib", name, values)),
             ]
         )
     size_words = f"{SIZES[size].instruments:,} × {SIZES[size].days:,}"
@@ -105,7 +107,8 @@ def _per_formula(results: Results, size: str) -> str:
         "the machine's floor that our total reaches: the least time of its operators, and of its memory traffic at "
         f"{results.bandwidth / 1e9:.0f} GB/s (both defined in `floor.py`).\n\n"
     )
-    return head + _table(["", "ours", "values", "metrics", "compute", "bandwidth", *engines], rows)
+    parts = ["kunquant_64 bare run", "py_alpha_lib values"]
+    return head + _table(["", "ours", "our values", "our metrics", "compute", "bandwidth", *engines, *parts], rows)
 
 
 def _number_types(results: Results) -> str:

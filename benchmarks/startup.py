@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.market import FIELDS
-from benchmarks.ours import Ours, load_panel
+from benchmarks.ours import Ours, read_panel
 from benchmarks.workload import workload
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     task, root, started = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     imported = time.monotonic()
     if task == "load":
-        load_panel(root)
+        read_panel(root)
         seconds = time.monotonic() - imported
     else:
         engine = Ours(root)
