@@ -34,7 +34,8 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
         deciles: ``[T, 10]`` mean label, under the first horizon, of each tenth by rank; filled.
     """
     room = x.shape[0] * x.shape[2]
-    row, today, before, subset = np.empty(room), np.full(room, np.nan), np.full(room, np.nan), np.empty(room)
+    row, today, before = np.empty(room), np.full(room, np.nan), np.full(room, np.nan)
+    tally = np.empty(2 * room + 1, np.int32)
     places, buckets, scratch = np.empty(room, np.int32), np.empty(room, np.int32), segment.scratch(room)
     xs, ranks, ys, label_ranks = np.empty(room + 1), np.empty(room + 1), np.empty(room + 1), np.empty(room)
     for t in range(max(start - 1, 0), stop):
@@ -51,8 +52,7 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
             if h == 0:
                 book[t, 4] = _long_short(today, ranks[:m], ys[:m])
             if m < n:
-                _rerank(today, subset, labelled[:count], places[:n])
-                m = _pair(row, subset, labelled, ordered[h, t], count, xs, ranks, ys)
+                _rerank(ranks[:m], tally[: 2 * n + 1])
             label_ranks[:m] = ys[:m]
             segment.average_ranks(label_ranks, m)
             ic[h, t] = segment.correlation(xs[:m], ys[:m])
@@ -88,21 +88,18 @@ def _rank(row, ranks, places, scratch):
 
 
 @kernel
-def _rerank(ranks, subset, labelled, places):
-    """Ranks among the labelled cells, from the ranks among all and these in ascending order."""
-    subset[:] = np.nan
-    for cell in labelled:
-        subset[cell] = ranks[cell]
-    first, m = 0, 0
-    while first < len(places):
-        rank, last, kept = ranks[places[first]], first, 0
-        while last < len(places) and ranks[places[last]] == rank:
-            kept += int(subset[places[last]] == rank)
-            last += 1
-        for k in range(first, last):
-            subset[places[k]] = m + (kept + 1) * 0.5 if subset[places[k]] == rank else np.nan
-        m += kept
-        first = last
+def _rerank(ranks, tally):
+    """Turn ranks among more values into ranks among these, by counting; ranks are whole or half numbers."""
+    tally[:] = 0
+    for i in range(len(ranks)):
+        tally[int(2.0 * ranks[i])] += 1
+    below = 0
+    for k in range(len(tally)):
+        own = tally[k]
+        tally[k] = 2 * below + own + 1
+        below += own
+    for i in range(len(ranks)):
+        ranks[i] = 0.5 * tally[int(2.0 * ranks[i])]
 
 
 @kernel
