@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCKER := $(VENV)-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mine test serve lint lock graph clean
+.PHONY: help setup mine test serve lint lock peers bench graph clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,10 +38,19 @@ lint: setup ## check style and types
 lock: ## resolve the newest dependencies and pin them with hashes in requirements.lock
 	$(PYTHON) -m venv $(LOCKER)
 	$(LOCKER)/bin/python -m pip install --quiet --only-binary :all: pip-tools
-	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --all-extras \
+	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra dev \
 		--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--pip-args "--only-binary :all:" --output-file requirements.lock pyproject.toml
+	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra peers \
+		--constraint requirements.lock --no-header --no-emit-index-url --no-emit-trusted-host \
+		--no-emit-find-links --pip-args "--only-binary :all:" --output-file benchmarks/requirements.lock pyproject.toml
 	rm -rf $(LOCKER)
+
+peers: setup ## install the libraries that we are checked and measured against
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+
+bench: setup ## measure the evaluator beside its peers, about an hour (make bench QUICK=--quick: a few minutes)
+	$(BIN)/python -m benchmarks.evaluator $(QUICK)
 
 graph: setup ## draw the state machine for the README
 	$(BIN)/python -c 'from graphs.machine import graph; print(graph.get_graph().draw_mermaid())'
