@@ -38,7 +38,7 @@ class Pace(NamedTuple):
     once: float
 
 
-FULL, QUICK = Pace(5, 3, 20.0), Pace(3, 1, 0.5)
+FULL, QUICK = Pace(2, 1, 5.0), Pace(2, 1, 0.5)
 FRESH = 3  #: fresh processes
 SMALL_ONLY = {"pandas"}
 FEW = {"alphalens": ("w01", "w05", "w10")}  #: its time hardly depends on the values

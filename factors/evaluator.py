@@ -89,7 +89,7 @@ class Evaluator:
             if task.by_day:
                 self._by_day(task, arrays, target)
             elif task.calls:
-                self._by_tile(task, arrays, target)
+                self._by_tile(task, arrays, target, season=task.target is root)
             else:
                 target[:] = self._array(root, arrays)
             left.subtract(task.inputs)
@@ -99,12 +99,12 @@ class Evaluator:
                     if ended is not target:
                         self._memo.put(node, ended)
             arrays[task.target] = target
-        panel, out = self.panel, arrays[root]
-        self.team.each(
-            lambda tile: hide_unseasoned(out[tile], panel.bar[tile], panel.first_row[tile], root.look_back),
-            range(len(out)),
-        )
-        return out
+        if tasks[-1].by_day or not tasks[-1].calls:
+            self.team.each(lambda tile: self._season(root, arrays[root], tile), range(self.panel.shape[0]))
+        return arrays[root]
+
+    def _season(self, root: Expr, out: Values, tile: int) -> None:
+        hide_unseasoned(out[tile], self.panel.bar[tile], self.panel.first_row[tile], root.look_back)
 
     def _target(self, task: Task, arrays: dict[Expr, Values], left: Counter[Expr]) -> Values:
         """An array for a task's result: an input's that nobody needs any more, where it can be written over."""
@@ -124,7 +124,7 @@ class Evaluator:
             lambda start, stop: call.op.kernel(values, groups, *literals, target, start, stop), self.panel.shape[1]
         )
 
-    def _by_tile(self, task: Task, arrays: dict[Expr, Values], target: Values) -> None:
+    def _by_tile(self, task: Task, arrays: dict[Expr, Values], target: Values, *, season: bool) -> None:
         def compute(tile: int) -> None:
             tiles: dict[Expr, Values] = {}
             for call in task.calls:
@@ -136,6 +136,8 @@ class Evaluator:
                 tiles[call] = out
                 for ended in task.ended.get(call, ()):
                     self._tiles.give(tiles.pop(ended))
+            if season:
+                self._season(task.target, target, tile)
 
         self.team.each(compute, range(len(target)))
 

@@ -56,7 +56,7 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
             label_ranks[:m] = ys[:m]
             segment.average_ranks(label_ranks, m)
             ic[h, t] = segment.correlation(xs[:m], ys[:m])
-            rank_ic[h, t] = segment.correlation(ranks[:m], label_ranks[:m])
+            rank_ic[h, t] = segment.rank_correlation(ranks[:m], label_ranks[:m])
             if h == 0:
                 _tenths(ranks[:m], ys[:m], buckets, deciles[t])
 

@@ -183,15 +183,38 @@ def correlation(x, y):
     """Pearson correlation of known values; null for fewer than two or where all of one side tie."""
     if len(x) < 2:
         return np.nan
-    unit_x, unit_y = farthest(x, x[0]), farthest(y, y[0])
+    sx, unit_x, sy, unit_y = _extent(x, y)
     if unit_x <= TIE * abs(x[0]) or unit_y <= TIE * abs(y[0]):
         return np.nan
-    mx, my = total(x, x[0]) / len(x), total(y, y[0]) / len(y)
+    mx, my = sx / len(x), sy / len(y)
     xx, yy, xy = _products(x, mx, 1.0, y, my, 1.0)
     if not (_SMALL < xx < _LARGE and _SMALL < yy < _LARGE):
         xx, yy, xy = _products(x, mx, unit_x, y, my, unit_y)
     value = xy / (np.sqrt(xx) * np.sqrt(yy))
     return min(1.0, max(-1.0, value)) if abs(value) < np.inf else np.nan
+
+
+@kernel
+def _extent(x, y):
+    """Sum and largest of the distances from the first value, of both sides."""
+    lanes, whole = np.zeros(4 * _LANES), len(x) // _LANES * _LANES
+    for i in range(0, whole, _LANES):
+        part, other = x[i : i + _LANES], y[i : i + _LANES]
+        for j in range(_LANES):
+            p, q = part[j] - x[0], other[j] - y[0]
+            lanes[j] += p
+            lanes[_LANES + j] = max(lanes[_LANES + j], abs(p))
+            lanes[2 * _LANES + j] += q
+            lanes[3 * _LANES + j] = max(lanes[3 * _LANES + j], abs(q))
+    sx, far_x = lanes[:_LANES].sum(), lanes[_LANES : 2 * _LANES].max()
+    sy, far_y = lanes[2 * _LANES : 3 * _LANES].sum(), lanes[3 * _LANES :].max()
+    for i in range(whole, len(x)):
+        p, q = x[i] - x[0], y[i] - y[0]
+        sx += p
+        far_x = max(far_x, abs(p))
+        sy += q
+        far_y = max(far_y, abs(q))
+    return sx, far_x, sy, far_y
 
 
 @kernel
@@ -212,3 +235,18 @@ def _products(x, mx, unit_x, y, my, unit_y):
         yy += q * q
         xy += p * q
     return xx, yy, xy
+
+
+@reduction
+def rank_correlation(a, b):
+    """Pearson correlation of two sides of the same ranks 1 to n; null where all of one side tie.
+
+    Ranks are whole or half numbers, so that no sum here is rounded.
+    """
+    middle, aa, bb, ab = (len(a) + 1) * 0.5, 0.0, 0.0, 0.0
+    for i in range(len(a)):
+        p, q = a[i] - middle, b[i] - middle
+        aa += p * p
+        bb += q * q
+        ab += p * q
+    return ab / np.sqrt(aa * bb) if aa > 0.0 and bb > 0.0 else np.nan
