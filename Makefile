@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCKER := $(VENV)-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mine test serve lint lock peers bench graph clean
+.PHONY: help setup mine test fuzz serve lint lock peers bench graph clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ mine: setup ## build the demo market, mine it for about a minute, print the lead
 
 test: setup ## run the whole test suite
 	$(BIN)/python -m pytest
+
+fuzz: setup ## give the parser a million texts, about seven minutes
+	$(BIN)/python -m tests.fuzz_parse
 
 serve: setup ## start the service on http://127.0.0.1:8000
 	$(BIN)/alphaagent serve
@@ -49,7 +52,7 @@ lock: ## resolve the newest dependencies and pin them with hashes in requirement
 peers: setup ## install the libraries that we are checked and measured against
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 
-bench: setup ## measure the evaluator beside its peers, about an hour (make bench QUICK=--quick: a few minutes)
+bench: setup ## measure the evaluator beside its peers, about half an hour (make bench QUICK=--quick: a few minutes)
 	$(BIN)/python -m benchmarks.evaluator $(QUICK)
 
 graph: setup ## draw the state machine for the README

@@ -4,11 +4,13 @@ import hashlib
 import shutil
 import tempfile
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
+import factors
+import storage
 from factors.labels import Labels, forward_returns
-from factors.mapping import FORMAT, read_mapping, write_mapping
+from factors.mapping import read_mapping, write_mapping
 from factors.panel import Panel
 from factors.team import Team
 from storage.markets import Snapshot
@@ -17,22 +19,32 @@ from storage.markets import Snapshot
 @lru_cache(maxsize=2)
 def load_panel(snapshot: Snapshot, universe: str) -> tuple[Panel, Labels]:
     """A snapshot's in-sample panel and its labels; the two last used are kept mapped."""
-    key = hashlib.sha256(f"{FORMAT}\0{snapshot.id}\0{universe}".encode()).hexdigest()[:16]
-    folder = snapshot.path.parent / ".panels" / key
+    name = f"{snapshot.id}-{hashlib.sha256(universe.encode()).hexdigest()[:16]}"
+    folder = snapshot.path.parent / ".panels" / name / _sources()
     with suppress(OSError, ValueError):
         return read_mapping(folder)
     team = Team()
     panel = Panel.from_cells(snapshot.cells(universe), snapshot.train_end, team)
     labels = forward_returns(panel, team=team)
-    with suppress(OSError):  # a full disk or one that is read only costs the next process the same seconds again
+    with suppress(OSError):  # a full disk, or one that is read only, costs the next process the same seconds again
         _publish(folder, panel, labels)
     return panel, labels
 
 
+@cache
+def _sources() -> str:
+    """A hash of the code that lays panels out: no panel is read that other code has written."""
+    digest = hashlib.sha256()
+    for package in (factors, storage):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _publish(folder: Path, panel: Panel, labels: Labels) -> None:
-    """Write the files under another name and rename the folder, so that nobody reads half of one."""
-    folder.parent.mkdir(exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
+    """Write the files under another name, rename their folder so that nobody reads half of it, remove older ones."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         write_mapping(building, panel, labels)
         building.chmod(0o755)
@@ -40,3 +52,6 @@ def _publish(folder: Path, panel: Panel, labels: Labels) -> None:
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+    for other in folder.parent.iterdir():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from benchmarks.engine import Engine, UnsupportedError
+from benchmarks.engine import Engine, Timing, UnsupportedError
 from benchmarks.market import FIELDS, Dense
 from factors.expression import Expr
 from factors.parse import parse
@@ -96,7 +96,7 @@ def _values(engine: Engine, formulas: list[Expr], request: dict[str, Any]) -> di
 
 def _time(engine: Engine, formulas: list[Expr], _: dict[str, Any]) -> dict[str, Any]:
     """The median of as many runs as fit in a turn, so that a core woken after another engine's turn is up to speed."""
-    timings = []
+    timings: list[Timing] = []
     started = time.perf_counter()
     while not timings or time.perf_counter() - started < TURN:
         timings.append(engine.time(formulas))

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from factors.labels import Labels
 from factors.panel import Panel
 
-FORMAT = 1  # to be raised whenever what is written, or how it is computed, changes
-
 _PANEL = ("dates", "bar", "tradable", "eligible", "universe", "sectors", "first_row")
 _LABELS = ("cells", "ordered", "counts")
 

@@ -21,7 +21,7 @@ class Team:
     """
 
     def __init__(self, size: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
-        self.size = size or len(os.sched_getaffinity(0))
+        self.size = size or _cores()
         self._stop = stop
         self._helpers = ThreadPoolExecutor(self.size - 1, "kernels") if self.size > 1 else None
 
@@ -50,3 +50,9 @@ class Team:
             if self._stop():
                 raise EvaluationStoppedError("the evaluation was stopped")
             work(item)
+
+
+def _cores() -> int:
+    """How many cores the process may use, where the platform tells, else how many there are."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1

@@ -5,6 +5,7 @@ Numba keeps the machine code in ``__pycache__`` beside the kernels; later proces
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import date, timedelta
 
 import numpy as np
@@ -37,12 +38,12 @@ def main() -> None:
 
 def _example(op: Operator) -> Expr:
     """The operator applied to fields and its parameters' least values."""
-    argument = {
+    argument: dict[ParameterKind, Callable[[float], Expr]] = {
         ParameterKind.SERIES: lambda _: Field("close"),
         ParameterKind.GROUP: lambda _: SECTOR,
         ParameterKind.WINDOW: lambda low: Number(low + 1),
         ParameterKind.INTEGER: Number,
-        ParameterKind.NUMBER: Number,
+        ParameterKind.NUMBER: lambda low: Number(max(low, -1.0)),
     }
     return call(op.name, *(argument[parameter.kind](parameter.low) for parameter in op.parameters))
 

@@ -1,11 +1,13 @@
-"""Operators against other projects' implementations of the same statistic: pandas, SciPy and TA-Lib."""
+"""Operators and metrics against other projects' implementations: pandas, SciPy, TA-Lib and alphalens."""
+
+import warnings
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from factors.evaluator import evaluate
-from factors.labels import sorted_labels
+from factors.labels import forward_returns, sorted_labels
 from factors.metrics import daily_metrics
 from factors.parse import parse
 from tests.panels import grid_of, panel_of
@@ -214,3 +216,33 @@ def test_indicators_are_ta_lib_s_once_the_seed_has_faded(peer, formula):
     faded = difference[first : first + 14].max() * left ** np.arange(days - first)
     assert (difference[first:] <= 10 * faded + 1e-11).all()
     assert difference[first + 350 :].max() < 1e-8
+
+
+def test_decile_returns_are_alphalens(peer):
+    """Mean return by quantile and day, the label's prices a day late as ours are; without ties, which qcut refuses."""
+    pd, rng = peer("pandas"), np.random.default_rng(21)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own imports
+        peer("alphalens")
+        from alphalens.performance import factor_rank_autocorrelation, mean_return_by_quantile  # noqa: PLC0415
+        from alphalens.utils import get_clean_factor_and_forward_returns  # noqa: PLC0415
+    days, names = 60, 67
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.02, (days, names)), axis=0))
+    factor = rng.normal(size=(days, names)).cumsum(axis=0)
+    fields = {"close": close, "signal": factor}
+    panel = panel_of(fields, np.ones((days, names), bool), np.zeros(names, int))
+    values = evaluate(parse("$signal", ("close", "signal")), panel)
+    series = daily_metrics(values, forward_returns(panel, (1,)), panel)
+    index = pd.date_range("2015-01-01", periods=days, name="date")
+    prices = pd.DataFrame(close, index=index).shift(-1)
+    stacked = pd.DataFrame(factor, index=index).stack()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas about how alphalens calls it
+        clean = get_clean_factor_and_forward_returns(stacked, prices, quantiles=10, periods=(1,), max_loss=1)
+        means, _ = mean_return_by_quantile(clean, by_date=True, demeaned=False)
+        persistence = factor_rank_autocorrelation(clean)
+    theirs = means["1D"].unstack("factor_quantile").reindex(index).to_numpy()
+    labelled = days - 2  # alphalens carries the last price on for a day
+    np.testing.assert_allclose(series.deciles[:labelled], theirs[:labelled], atol=1e-12)
+    theirs = persistence.reindex(index).to_numpy()[1 : days - 2]
+    np.testing.assert_allclose(series.autocorrelation[1 : days - 2], theirs, atol=1e-12)
