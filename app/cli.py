@@ -126,6 +126,8 @@ def evaluate_formula(
     """Measure one formula on train and valid."""
     if values is not None and not values.absolute().parent.is_dir():
         raise SettingError(f"no folder {values.parent} to write {values.name} into")
+    if values is not None and values.is_dir():
+        raise SettingError(f"{values} is a directory, not a file to write")
     snapshot = open_market(Settings().home, market)
     universe = snapshot.universe(universe)
     read = parse_legacy if dialect == "legacy" else parse

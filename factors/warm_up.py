@@ -6,7 +6,10 @@ Numba keeps the machine code in ``__pycache__`` beside the kernels; later proces
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date, timedelta
+from functools import cache
+from multiprocessing import get_context
 
 import numpy as np
 import polars as pl
@@ -20,20 +23,33 @@ from factors.operators import OPERATORS, Operator, ParameterKind
 from factors.panel import Panel
 
 DAYS, INSTRUMENTS = 40, 5
+MEASURES = "metrics"
 
 
 def main() -> None:
     """Run each operator and the metrics on a tiny panel, with a progress line on standard error."""
     started = time.monotonic()
+    work = [MEASURES, *OPERATORS]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for number, name in enumerate(pool.map(compiled, work), start=1):
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\rcompiling kernels, once: {number}/{len(work)} {name:20}")
+    for name in work:  # processes that compile the same kernel may lose each other's entry in Numba's index
+        compiled(name)
+    sys.stderr.write(f"\rkernels ready in {time.monotonic() - started:.0f} s{' ' * 30}\n")
+
+
+def compiled(name: str) -> str:
+    """Compile what an operator, or the metrics, need; return the name."""
     panel = _panel()
-    for number, op in enumerate(OPERATORS.values(), start=1):
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\rcompiling kernels, once: {number}/{len(OPERATORS)} {op.name:20}")
-        values = evaluate(_example(op), panel)
+    if name != MEASURES:
+        evaluate(_example(OPERATORS[name]), panel)
+        return name
+    values = evaluate(Field("close"), panel)
     split_metrics(values, forward_returns(panel), panel)
     ranks = train_ranks(values, panel)
     redundancy_check(ranks, [("", ranks)], Thresholds())
-    sys.stderr.write(f"\rkernels ready in {time.monotonic() - started:.0f} s{' ' * 30}\n")
+    return name
 
 
 def _example(op: Operator) -> Expr:
@@ -48,6 +64,7 @@ def _example(op: Operator) -> Expr:
     return call(op.name, *(argument[parameter.kind](parameter.low) for parameter in op.parameters))
 
 
+@cache
 def _panel() -> Panel:
     days = [date(2020, 1, 1) + timedelta(days=day) for day in range(DAYS)]
     prices = np.random.default_rng(0).uniform(1, 2, DAYS * INSTRUMENTS)

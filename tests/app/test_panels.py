@@ -1,5 +1,6 @@
 """Panels kept beside their snapshot are those that would be laid out anew."""
 
+import shutil
 from dataclasses import fields
 
 import numpy as np
@@ -14,7 +15,9 @@ from storage.markets import open_market
 @pytest.fixture
 def snapshot(new_home):
     """A market whose panels nobody has laid out yet."""
-    return open_market(new_home(), "small")
+    snapshot = open_market(new_home(), "small")
+    shutil.rmtree(snapshot.path.parent / ".panels", ignore_errors=True)
+    return snapshot
 
 
 @pytest.fixture
