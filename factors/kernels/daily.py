@@ -12,7 +12,7 @@ from factors.kernels.compile import kernel, reduction
 
 DECILES = 10
 
-_HAIR = 1e-9
+_HAIR = 1e-9  # far less than what sets a fraction apart from a whole number here
 
 
 @kernel
@@ -36,12 +36,12 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
     room = x.shape[0] * x.shape[2]
     row, today, before = np.empty(room), np.full(room, np.nan), np.full(room, np.nan)
     tally = np.empty(2 * room + 1, np.int32)
-    places, buckets, scratch = np.empty(room, np.int32), np.empty(room, np.int32), segment.scratch(room)
+    buckets, scratch = np.empty(room, np.int32), segment.scratch(room)
     xs, ranks, ys, label_ranks = np.empty(room + 1), np.empty(room + 1), np.empty(room + 1), np.empty(room)
     for t in range(max(start - 1, 0), stop):
         today, before = before, today
         may = _lay(x, eligible, t, row)
-        n = _rank(row, today, places, scratch)
+        n = _rank(row, today, scratch)
         if t < start:
             continue
         book[t, 0], book[t, 1] = may, n
@@ -75,15 +75,14 @@ def _lay(x, eligible, t, row):
 
 
 @kernel
-def _rank(row, ranks, places, scratch):
-    """Ranks from 1 of the known cells, and these cells in ascending order; return their number."""
+def _rank(row, ranks, scratch):
+    """Fill the ranks from 1 of the known cells, null for the others; return their number."""
     _, cells, order, ordered, _ = scratch
     n = segment.sort(row, scratch)
     segment.average_ranks(ordered, n)
     ranks[:] = np.nan
     for i in range(n):
-        places[i] = cells[order[i]]
-        ranks[places[i]] = ordered[i]
+        ranks[cells[order[i]]] = ordered[i]
     return n
 
 
@@ -116,7 +115,7 @@ def _pair(row, ranks, labelled, ordered, count, xs, rs, ys):
 
 @reduction
 def _gross(ranks):
-    """Number of names, and sum of the absolute centred ranks."""
+    """The middle of the ranks, and the sum of their distances from it."""
     n = 0
     for i in range(len(ranks)):
         n += 1 if ranks[i] == ranks[i] else 0
@@ -132,7 +131,7 @@ def _change(today, before):
     middle, gross = _gross(today)
     middle_before, gross_before = _gross(before)
     turned = _turned(today, middle, gross, before, middle_before, gross_before)
-    return turned if gross > 0.0 and gross_before > 0.0 else np.nan, _autocorrelation(today, before)
+    return turned if gross > 0.0 and gross_before > 0.0 else np.nan, _correlation(*_products(today, before))
 
 
 @reduction
@@ -144,23 +143,6 @@ def _turned(today, middle, gross, before, middle_before, gross_before):
         old = (before[i] - middle_before) / gross_before if before[i] == before[i] else 0.0
         moved += abs(new - old)
     return 0.5 * moved
-
-
-@reduction
-def _autocorrelation(a, b):
-    """Pearson correlation of ranks over the cells in both; ranks are small halves, so that these sums are exact."""
-    n, sa, sb, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(len(a)):
-        both = a[i] == a[i] and b[i] == b[i]
-        p, q = (a[i] if both else 0.0), (b[i] if both else 0.0)
-        n += 1.0 if both else 0.0
-        sa += p
-        sb += q
-        aa += p * p
-        bb += q * q
-        ab += p * q
-    spread = (aa * n - sa * sa) * (bb * n - sb * sb)
-    return (ab * n - sa * sb) / np.sqrt(spread) if spread > 0.0 else np.nan
 
 
 @reduction
@@ -216,10 +198,10 @@ def ranks(x, eligible, out, first, start, stop):
     blocks, _, lanes = x.shape
     room = blocks * lanes
     row, ranked = np.empty(room), np.empty(room)
-    places, scratch = np.empty(room, np.int32), segment.scratch(room)
+    scratch = segment.scratch(room)
     for t in range(start, stop):
         _lay(x, eligible, first + t, row)
-        _rank(row, ranked, places, scratch)
+        _rank(row, ranked, scratch)
         for b in range(blocks):
             for j in range(lanes):
                 out[b, t, j] = ranked[b * lanes + j]
@@ -240,15 +222,23 @@ def mean_correlation(a, b):
             aa += part[3]
             bb += part[4]
             ab += part[5]
-        spread = (aa * n - sa * sa) * (bb * n - sb * sb)
-        if n > 1.0 and spread > 0.0:
-            total += (ab * n - sa * sb) / np.sqrt(spread)
+        correlation = _correlation(n, sa, sb, aa, bb, ab)
+        if correlation == correlation:
+            total += correlation
             days += 1
     return total / days if days else 0.0
 
 
+@kernel
+def _correlation(n, sa, sb, aa, bb, ab):
+    """Pearson correlation from such sums; null where a side does not vary."""
+    spread = (aa * n - sa * sa) * (bb * n - sb * sb)
+    return (ab * n - sa * sb) / np.sqrt(spread) if spread > 0.0 else np.nan
+
+
 @reduction
 def _products(a, b):
+    """Number, sums, and sums of squares and products, of ranks known on both sides; small halves, so they are exact."""
     n, sa, sb, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(len(a)):
         both = a[i] == a[i] and b[i] == b[i]
