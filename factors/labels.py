@@ -17,33 +17,33 @@ HORIZONS = (1, 2, 5, 10, 20)
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Forward returns over several horizons, each day's in ascending order, as every factor is ranked against them.
+    """Forward returns over several horizons, and their ranks, which every factor's are compared with.
 
     Attributes:
         horizons: days held, the one that factors are judged by first.
-        cells: ``[horizons, rows, tiles * 64]`` int32, the cells that carry a label; the first ``counts`` are filled.
-        ordered: their labels, float64.
+        returns: ``[horizons, rows, tiles * 64]`` a fraction, NaN for null.
+        ranks: ``[horizons, rows, tiles * 64]`` float32, from 1 among the day's, ties averaged, NaN for null.
         counts: ``[horizons, rows]`` how many there are.
     """
 
     horizons: tuple[int, ...]
-    cells: NDArray[np.int32]
-    ordered: Values
+    returns: Values
+    ranks: NDArray[np.float32]
     counts: NDArray[np.int64]
 
 
 def forward_returns(panel: Panel, horizons: tuple[int, ...] = HORIZONS, team: Team | None = None) -> Labels:
     """The labels of a market, by :func:`forward_return`."""
-    return sorted_labels(panel, {horizon: forward_return(panel, horizon) for horizon in horizons}, team)
+    return ranked_labels(panel, {horizon: forward_return(panel, horizon) for horizon in horizons}, team)
 
 
-def sorted_labels(panel: Panel, labels: dict[int, Values], team: Team | None = None) -> Labels:
-    """Labels ``[tiles, rows, 64]`` by horizon, sorted."""
+def ranked_labels(panel: Panel, labels: dict[int, Values], team: Team | None = None) -> Labels:
+    """Labels ``[tiles, rows, 64]`` by horizon, ranked."""
     tiles, rows, lanes = panel.shape
     shape = (len(labels), rows, tiles * lanes)
-    found = Labels(tuple(labels), np.empty(shape, np.int32), np.empty(shape), np.empty(shape[:2], np.int64))
-    for label, *sorted_label in zip(labels.values(), found.cells, found.ordered, found.counts, strict=True):
-        (team or Team(1)).days(partial(daily.sort_labels, label, *sorted_label), rows)
+    found = Labels(tuple(labels), np.empty(shape), np.empty(shape, np.float32), np.empty(shape[:2], np.int64))
+    for label, *ranked in zip(labels.values(), found.returns, found.ranks, found.counts, strict=True):
+        (team or Team(1)).days(partial(daily.rank_labels, label, *ranked), rows)
     return found
 
 

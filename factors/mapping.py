@@ -12,7 +12,7 @@ from factors.labels import Labels
 from factors.panel import Panel
 
 _PANEL = ("dates", "bar", "tradable", "eligible", "universe", "sectors", "first_row")
-_LABELS = ("cells", "ordered", "counts")
+_LABELS = ("returns", "ranks", "counts")
 
 
 def write_mapping(folder: Path, panel: Panel, labels: Labels) -> None:

@@ -47,7 +47,7 @@ def daily_metrics(values: Values, labels: Labels, panel: Panel, team: Team | Non
     book, deciles = np.empty((rows, 5)), np.empty((rows, daily.DECILES))
     (team or Team(1)).days(
         lambda start, stop: daily.measure(
-            values, panel.eligible, labels.cells, labels.ordered, labels.counts, start, stop, ic, rank_ic, book, deciles
+            values, panel.eligible, labels.returns, labels.ranks, labels.counts, start, stop, ic, rank_ic, book, deciles
         ),
         rows,
     )
@@ -66,18 +66,19 @@ def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMet
     horizon = labels.horizons[0]
     days = slice(*within(panel, split, horizon))
     ic, rank_ic = _known(series.ic[0, days]), _known(series.rank_ic[0, days])
+    horizons = tuple(_at_horizon(series, labels, panel, split, h) for h in range(len(labels.horizons)))
     traded, deciles = series.turnover[days], _column_means(series.deciles[days])
     # Both legs of one unit each turn over, and each trade is a sale and a purchase.
     net = series.long_short[days] - COST * 4 * np.nan_to_num(traded)
     return SplitMetrics(
         days=len(rank_ic),
         coverage=float(series.known[days].sum() / max(series.eligible[days].sum(), 1)),
-        ic=_mean(ic),
+        ic=horizons[0].ic,
         icir=_ratio(ic),
-        rank_ic=_mean(rank_ic),
-        rank_icir=_ratio(rank_ic),
+        rank_ic=horizons[0].rank_ic,
+        rank_icir=horizons[0].rank_icir,
         t_stat=newey_west_t(ic, newey_west_lags(len(ic), horizon)),
-        rank_t_stat=newey_west_t(rank_ic, newey_west_lags(len(rank_ic), horizon)),
+        rank_t_stat=horizons[0].rank_t_stat,
         hit_rate=_mean((rank_ic > 0).astype(np.float64)),
         turnover=_mean(_known(traded)),
         rank_autocorrelation=_mean(_known(series.autocorrelation[days])),
@@ -86,7 +87,7 @@ def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMet
         long_short=_mean(_known(series.long_short[days])),
         long_short_net=_mean(_known(net)),
         years=_by_year(series, panel, days),
-        horizons=tuple(_at_horizon(series, labels, panel, split, h) for h in range(len(labels.horizons))),
+        horizons=horizons,
     )
 
 
@@ -114,7 +115,10 @@ def _at_horizon(series: Daily, labels: Labels, panel: Panel, split: str, h: int)
 
 
 def _column_means(values: Values) -> tuple[float | None, ...]:
-    return tuple(_mean(_known(column)) for column in values.T)
+    known = np.isfinite(values)
+    counts = known.sum(axis=0)
+    totals = np.where(known, values, 0.0).sum(axis=0)
+    return tuple(float(total / count) if count else None for total, count in zip(totals, counts, strict=True))
 
 
 def _monotonicity(deciles: tuple[float | None, ...]) -> float | None:
@@ -132,7 +136,7 @@ def _known(values: Values) -> Values:
 
 
 def _mean(values: Values) -> float | None:
-    return float(values.mean()) if len(values) else None
+    return float(values.sum() / len(values)) if len(values) else None
 
 
 def _ratio(values: Values) -> float | None:

@@ -102,7 +102,7 @@ def bucket(x, group, buckets, out, start, stop):
     and share the bucket of the lowest.
     """
     day, scratch = lay_day(x), segment.scratch(x.shape[0] * x.shape[2])
-    _, cells, order, ordered, _ = scratch
+    _, _, order, ordered, _ = scratch
     for t in range(start, stop):
         values, starts = read_day(x, group, t, day)
         for g in range(len(starts) - 1):
@@ -110,7 +110,7 @@ def bucket(x, group, buckets, out, start, stop):
             n, first = segment.sort(v, scratch), 0
             for k in range(n):
                 first = first if k > 0 and tied(ordered[k - 1], ordered[k]) else k
-                v[cells[order[k]]] = quantile_bucket(first, n, buckets)
+                v[order[k]] = quantile_bucket(first, n, buckets)
         write_day(values, starts, day, out, t)
 
 

@@ -1,8 +1,9 @@
 """Daily cross-sectional measures of a factor against labels, in one pass over the days; NaN is null.
 
 A day's eligible known values are sorted once. Their ranks are the book of that day (dollar-neutral, weights in
-proportion to the centred rank) and, among the cells that carry a label, one side of the rank correlation; the labels,
-the other side, come sorted from ``labels``.
+proportion to the centred rank). In their order the cells that carry a label are collected for each horizon: there the
+values need no second sort to be ranked among them, and tenths lie side by side. The labels were ranked once for all
+factors by ``rank_labels``; ranks are whole or half numbers, so that float32 holds them.
 """
 
 import numpy as np
@@ -16,14 +17,14 @@ _HAIR = 1e-9  # far less than what sets a fraction apart from a whole number her
 
 
 @kernel
-def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book, deciles):
+def measure(x, eligible, labels, label_ranks, counts, start, stop, ic, rank_ic, book, deciles):
     """Measure the days ``start`` to ``stop``.
 
     Args:
         x: factor values ``[B, T, L]``.
         eligible: cells that may hold a position, ``[B, T, L]``.
-        cells: ``[H, T, B * L]`` by horizon and day, the cells that carry a label, in ascending order of the label.
-        ordered: ``[H, T, B * L]`` their labels.
+        labels: ``[H, T, B * L]`` by horizon, day and cell.
+        label_ranks: ``[H, T, B * L]`` float32, their ranks from 1 among the day's, ties averaged.
         counts: ``[H, T]`` how many there are.
         start: first day.
         stop: day after the last.
@@ -34,31 +35,36 @@ def measure(x, eligible, cells, ordered, counts, start, stop, ic, rank_ic, book,
         deciles: ``[T, 10]`` mean label, under the first horizon, of each tenth by rank; filled.
     """
     room = x.shape[0] * x.shape[2]
-    row, today, before = np.empty(room), np.full(room, np.nan), np.full(room, np.nan)
-    tally = np.empty(2 * room + 1, np.int32)
-    buckets, scratch = np.empty(room, np.int32), segment.scratch(room)
-    xs, ranks, ys, label_ranks = np.empty(room + 1), np.empty(room + 1), np.empty(room + 1), np.empty(room)
+    row, scratch, tally = np.empty(room), segment.scratch(room), np.empty(2 * room + 1, np.int32)
+    today, before = np.full(room, np.nan, np.float32), np.full(room, np.nan, np.float32)
+    label, label_rank, ranks = np.empty(room), np.empty(room, np.float32), np.empty(room)
+    pairs = (np.empty(room + 1), np.empty(room + 1), np.empty(room + 1), np.empty(room + 1))
+    middle, gross = 0.0, 0.0
     for t in range(max(start - 1, 0), stop):
-        today, before = before, today
+        today, before, middle_before, gross_before = before, today, middle, gross
         may = _lay(x, eligible, t, row)
-        n = _rank(row, today, scratch)
+        n = _rank(row, today, ranks, scratch)
+        middle, gross = (n + 1) * 0.5, _gross(ranks[:n], (n + 1) * 0.5)
         if t < start:
             continue
         book[t, 0], book[t, 1] = may, n
-        book[t, 2], book[t, 3] = _change(today, before)
+        turned = _turned(today, middle, 1.0 / gross, before, middle_before, 1.0 / gross_before)
+        book[t, 2] = turned if gross > 0.0 and gross_before > 0.0 else np.nan
+        book[t, 3] = _correlation(*_products(today, before))
         for h in range(len(counts)):
-            labelled, count = cells[h, t], counts[h, t]
-            m = _pair(row, today, labelled, ordered[h, t], count, xs, ranks, ys)
+            label[:], label_rank[:] = labels[h, t], label_ranks[h, t]  # in order, before they are read in any other
+            m = _labelled(scratch, ranks, n, label, label_rank, pairs)
+            xs, ys, x_ranks, y_ranks = pairs[0][:m], pairs[1][:m], pairs[2][:m], pairs[3][:m]
             if h == 0:
-                book[t, 4] = _long_short(today, ranks[:m], ys[:m])
+                book[t, 4] = 2.0 * _earned(x_ranks, middle, ys) / gross if gross > 0.0 else np.nan
             if m < n:
-                _rerank(ranks[:m], tally[: 2 * n + 1])
-            label_ranks[:m] = ys[:m]
-            segment.average_ranks(label_ranks, m)
-            ic[h, t] = segment.correlation(xs[:m], ys[:m])
-            rank_ic[h, t] = segment.rank_correlation(ranks[:m], label_ranks[:m])
+                segment.average_ranks(x_ranks, m)
+            if m < counts[h, t]:
+                _rerank(y_ranks, tally[: 2 * counts[h, t] + 1])
+            ic[h, t] = segment.correlation(xs, ys)
+            rank_ic[h, t] = segment.rank_correlation(x_ranks, y_ranks)
             if h == 0:
-                _tenths(ranks[:m], ys[:m], buckets, deciles[t])
+                _tenths(x_ranks, ys, deciles[t])
 
 
 @reduction
@@ -75,15 +81,30 @@ def _lay(x, eligible, t, row):
 
 
 @kernel
-def _rank(row, ranks, scratch):
-    """Fill the ranks from 1 of the known cells, null for the others; return their number."""
-    _, cells, order, ordered, _ = scratch
+def _rank(row, by_cell, ranks, scratch):
+    """Fill the ranks from 1 of the known cells, by cell, null for the others, and in order; return their number."""
+    _, _, order, ordered, _ = scratch
     n = segment.sort(row, scratch)
-    segment.average_ranks(ordered, n)
-    ranks[:] = np.nan
+    ranks[:n] = ordered[:n]
+    segment.average_ranks(ranks, n)
+    by_cell[:] = np.nan
     for i in range(n):
-        ranks[cells[order[i]]] = ordered[i]
+        by_cell[order[i]] = ranks[i]
     return n
+
+
+@kernel
+def _labelled(scratch, ranks, n, labels, label_ranks, pairs):
+    """Collect value, label and their ranks, in the values' order, of the cells that have both; return their number."""
+    _, _, order, ordered, _ = scratch
+    xs, ys, x_ranks, y_ranks = pairs
+    m = np.uint64(0)
+    for i in range(n):
+        cell = order[i]
+        label = labels[cell]
+        xs[m], ys[m], x_ranks[m], y_ranks[m] = ordered[i], label, ranks[i], label_ranks[cell]
+        m += np.uint64(label == label)
+    return np.int64(m)
 
 
 @kernel
@@ -101,92 +122,72 @@ def _rerank(ranks, tally):
         ranks[i] = 0.5 * tally[int(2.0 * ranks[i])]
 
 
-@kernel
-def _pair(row, ranks, labelled, ordered, count, xs, rs, ys):
-    """Collect value, rank and label, in the labels' order, of the cells that have both; return their number."""
-    m = 0
-    for q in range(count):
-        cell = labelled[q]
-        rank = ranks[cell]
-        xs[m], rs[m], ys[m] = row[cell], rank, ordered[q]
-        m += int(rank == rank)
-    return m
+@reduction
+def _gross(ranks, middle):
+    """Sum of the ranks' distances from their middle."""
+    gross = 0.0
+    for i in range(len(ranks)):
+        gross += abs(ranks[i] - middle)
+    return gross
 
 
 @reduction
-def _gross(ranks):
-    """The middle of the ranks, and the sum of their distances from it."""
-    n = 0
-    for i in range(len(ranks)):
-        n += 1 if ranks[i] == ranks[i] else 0
-    middle, gross = (n + 1) * 0.5, 0.0
-    for i in range(len(ranks)):
-        gross += abs(ranks[i] - middle) if ranks[i] == ranks[i] else 0.0
-    return middle, gross
-
-
-@kernel
-def _change(today, before):
-    """Turnover and rank autocorrelation from one day to the next; turnover is null unless both have a book."""
-    middle, gross = _gross(today)
-    middle_before, gross_before = _gross(before)
-    turned = _turned(today, middle, gross, before, middle_before, gross_before)
-    return turned if gross > 0.0 and gross_before > 0.0 else np.nan, _correlation(*_products(today, before))
-
-
-@reduction
-def _turned(today, middle, gross, before, middle_before, gross_before):
-    """Half the absolute change of the weights."""
+def _turned(today, middle, unit, before, middle_before, unit_before):
+    """Half the absolute change of the weights; a unit is what one rank off the middle weighs."""
     moved = 0.0
     for i in range(len(today)):
-        new = (today[i] - middle) / gross if today[i] == today[i] else 0.0
-        old = (before[i] - middle_before) / gross_before if before[i] == before[i] else 0.0
+        new = (today[i] - middle) * unit if today[i] == today[i] else 0.0
+        old = (before[i] - middle_before) * unit_before if before[i] == before[i] else 0.0
         moved += abs(new - old)
     return 0.5 * moved
 
 
 @reduction
-def _long_short(today, ranks, labels):
-    """Return of the book with one unit long and one short; what carries no label earns nothing. Null without a book."""
-    middle, gross = _gross(today)
+def _earned(ranks, middle, labels):
+    """What the book earns, with a weight of one for a rank off its middle; what carries no label earns nothing."""
     earned = 0.0
     for i in range(len(ranks)):
         earned += (ranks[i] - middle) * labels[i]
-    return 2.0 * earned / gross if gross > 0.0 else np.nan
+    return earned
 
 
 @kernel
-def _tenths(ranks, labels, buckets, out):
-    """Mean label of each tenth: the bucket of rank r among m is the first integer not below 10 (r - 1) / (m - 1).
+def _tenths(ranks, labels, out):
+    """Mean label of each tenth of ascending ranks.
 
-    That quotient is a whole number or at least 1 / (2 m) away from one, so a hair less of it rounds up the same.
+    The tenth of rank r among m is the first integer not below 10 (r - 1) / (m - 1). That quotient is a whole number or
+    at least 1 / (m - 1) / 2 away from one, so a hair less of it rounds up the same.
     """
-    total, n = np.zeros(DECILES), np.zeros(DECILES)
-    width = DECILES / max(len(ranks) - 1, 1)
-    for i in range(len(ranks)):
-        buckets[i] = max(int(np.ceil((ranks[i] - 1.0) * width - _HAIR)), 1) - 1
-    for i in range(len(ranks)):
-        total[buckets[i]] += labels[i]
-        n[buckets[i]] += 1.0
+    m, first = len(ranks), 0
     for k in range(DECILES):
-        out[k] = total[k] / n[k]
+        last = 1.0 + (k + 1 + _HAIR) * max(m - 1, 1) / DECILES
+        after = max(first, min(m, int(last)))
+        while after < m and ranks[after] <= last:
+            after += 1
+        while after > first and ranks[after - 1] > last:
+            after -= 1
+        out[k] = _total(labels[first:after]) / (after - first)
+        first = after
+
+
+@reduction
+def _total(values):
+    total = 0.0
+    for i in range(len(values)):
+        total += values[i]
+    return total
 
 
 @kernel
-def sort_labels(label, cells, ordered, counts, start, stop):
-    """Sort the labels ``[B, T, L]`` of the days ``start`` to ``stop`` into ``[T, B * L]`` cells and values."""
-    room = label.shape[0] * label.shape[2]
-    row, scratch = np.empty(room), segment.scratch(room)
+def rank_labels(label, labels, ranks, counts, start, stop):
+    """Lay the labels ``[B, T, L]`` of the days ``start`` to ``stop`` out as ``[T, B * L]`` and rank them."""
     lanes = label.shape[2]
+    room = label.shape[0] * lanes
+    ordered_ranks, scratch = np.empty(room), segment.scratch(room)
     for t in range(start, stop):
         for b in range(label.shape[0]):
-            row[b * lanes : (b + 1) * lanes] = label[b, t]
-        n = segment.sort(row, scratch)
-        counts[t] = n
-        _, places, order, values, _ = scratch
-        for i in range(n):
-            cells[t, i] = places[order[i]]
-            ordered[t, i] = values[i]
+            labels[t, b * lanes : (b + 1) * lanes] = label[b, t]
+        counts[t] = _rank(labels[t], ranks[t], ordered_ranks, scratch)
 
 
 @kernel
@@ -197,11 +198,11 @@ def ranks(x, eligible, out, first, start, stop):
     """
     blocks, _, lanes = x.shape
     room = blocks * lanes
-    row, ranked = np.empty(room), np.empty(room)
-    scratch = segment.scratch(room)
+    row, ordered_ranks, scratch = np.empty(room), np.empty(room), segment.scratch(room)
+    ranked = np.empty(room, np.float32)
     for t in range(start, stop):
         _lay(x, eligible, first + t, row)
-        _rank(row, ranked, scratch)
+        _rank(row, ranked, ordered_ranks, scratch)
         for b in range(blocks):
             for j in range(lanes):
                 out[b, t, j] = ranked[b * lanes + j]

@@ -15,6 +15,8 @@ from factors.kernels.compile import kernel
 Values = NDArray[np.float64]
 Operand: TypeAlias = Values | float
 
+_ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = 0, 1, 2, 3
+
 
 def _exact(function: Callable[..., Values]) -> Callable[..., None]:
     """``function``, which makes no infinity and no NaN of finite numbers."""
@@ -45,6 +47,15 @@ def clean(x):
             row[j] = row[j] if abs(row[j]) < np.inf else np.nan
 
 
+def _arithmetic(sign: int) -> Callable[[Operand, Operand, Values], None]:
+    """One of the four operations."""
+
+    def apply(x: Operand, y: Operand, out: Values) -> None:
+        _combine(_rows(x, out), _rows(y, out), sign, out)
+
+    return apply
+
+
 def _comparison(below: float, equal: float, above: float) -> Callable[[Operand, Operand, Values], None]:
     """The predicate that has these values where x < y, x = y and x > y."""
 
@@ -62,6 +73,22 @@ def _rows(x: Operand, out: Values) -> Values:
 @kernel
 def _row(x, t):
     return x[t if len(x) > 1 else 0]
+
+
+@kernel
+def _combine(x, y, sign, out):
+    for t in range(len(out)):
+        a, b, c = _row(x, t), _row(y, t), out[t]
+        for j in range(len(c)):
+            if sign == _ADD:
+                value = a[j] + b[j]
+            elif sign == _SUBTRACT:
+                value = a[j] - b[j]
+            elif sign == _MULTIPLY:
+                value = a[j] * b[j]
+            else:
+                value = a[j] / b[j]
+            c[j] = value if abs(value) < np.inf else np.nan
 
 
 @kernel
@@ -149,10 +176,10 @@ log1p = _total(np.log1p)
 sqrt = _total(np.sqrt)
 exp = _total(np.exp)
 invert = _total(np.reciprocal)
-add = _total(np.add)
-subtract = _total(np.subtract)
-multiply = _total(np.multiply)
-divide = _total(np.divide)
+add = _arithmetic(_ADD)
+subtract = _arithmetic(_SUBTRACT)
+multiply = _arithmetic(_MULTIPLY)
+divide = _arithmetic(_DIVIDE)
 
 less = _comparison(1.0, 0.0, 0.0)
 greater = _comparison(0.0, 0.0, 1.0)

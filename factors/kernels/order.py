@@ -23,20 +23,20 @@ def workspace(size):
         np.empty(size, np.int64),
         np.empty(size, np.uint32),
         np.empty(size, np.uint32),
-        np.empty(size, np.int32),
-        np.empty((2, 1024), np.int32),
+        np.empty(size, np.uint32),
+        np.empty((2, 1024), np.uint32),
     )
 
 
 @kernel
-def ascend(values, n, order, ordered, scratch):
-    """Fill ``order[:n]`` with the positions of the finite ``values[:n]`` in ascending order, ``ordered`` with them.
+def ascend(v, values, cells, n, order, ordered, scratch):
+    """Fill ``order[:n]`` with the cells of the finite ``values[:n]`` in ascending order, ``ordered`` with them.
 
-    Minus zero must have been made zero. Equal values come in any order.
+    ``values[i]`` is ``v[cells[i]]``, with minus zero made zero. Equal values come in any order.
     """
     if n == 0:
         return
-    wide, keys, sorted_keys, positions, counts = scratch
+    wide, keys, sorted_keys, places, counts = scratch
     bits = 8 if n <= _FEW else 10
     _keys(values, n, 2 * bits, wide, keys)
     mask = np.uint32((1 << bits) - 1)
@@ -58,17 +58,17 @@ def ascend(values, n, order, ordered, scratch):
         place = low[key & mask]
         low[key & mask] = place + 1
         sorted_keys[place] = key
-        positions[place] = i
+        places[place] = cells[i]
     for i in range(n):
         digit = sorted_keys[i] >> shift
         place = high[digit]
         high[digit] = place + 1
-        order[place] = positions[i]
-        ordered[place] = values[positions[i]]
+        order[place] = places[i]
+        ordered[place] = v[places[i]] + 0.0
     if not _insert(ordered, order, n):
-        order[:n] = np.argsort(values[:n])
+        positions = np.argsort(values[:n])
         for i in range(n):
-            ordered[i] = values[order[i]]
+            order[i], ordered[i] = cells[positions[i]], values[positions[i]]
 
 
 @kernel

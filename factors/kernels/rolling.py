@@ -7,7 +7,7 @@ least one value (two for dispersion and correlation, three for skewness, four fo
 import numpy as np
 
 from factors.kernels import comoments, moments, sums, windows
-from factors.kernels.elementwise import Values, clean, not_equal
+from factors.kernels.elementwise import Values, divide, not_equal, subtract
 
 
 def delay(x: Values, d: int, out: Values) -> None:
@@ -18,18 +18,15 @@ def delay(x: Values, d: int, out: Values) -> None:
 
 def delta(x: Values, d: int, out: Values) -> None:
     """The value less the one d rows ago."""
-    delay(x, d, out)
-    np.subtract(x, out, out=out)
-    clean(out)
+    out[:d] = np.nan
+    subtract(x[d:], x[: max(len(x) - d, 0)], out[d:])
 
 
 def pct_change(x: Values, d: int, out: Values) -> None:
     """The value over the one d rows ago, minus 1; null where that is 0."""
-    delay(x, d, out)
-    with np.errstate(all="ignore"):
-        np.divide(x, out, out=out)
+    out[:d] = np.nan
+    divide(x[d:], x[: max(len(x) - d, 0)], out[d:])
     out -= 1.0
-    clean(out)
 
 
 def std(x: Values, d: int, out: Values) -> None:

@@ -14,11 +14,11 @@ _SMALL, _LARGE = 1e-200, 1e200  # sums of squares outside are taken again in a u
 
 @kernel
 def scratch(size):
-    """Room to rank segments of up to ``size`` values."""
+    """Room to rank segments of up to ``size`` values: known values, their cells; cells in ascending order, values so."""
     return (
         np.empty(size + 1),
-        np.empty(size + 1, np.int32),
-        np.empty(size, np.int32),
+        np.empty(size + 1, np.uint32),
+        np.empty(size, np.uint32),
         np.empty(size),
         workspace(size),
     )
@@ -147,35 +147,35 @@ def average_ranks(ordered, n):
 
 @kernel
 def sort(v, scratch):
-    """Sort the known values into the scratch: their cells, positions among these, and themselves; return the number."""
+    """Sort the known values: fill the scratch's ``order`` with their cells and ``ordered``; return the number."""
     values, cells, order, ordered, sorting = scratch
     n = gather(v, values, cells)
-    ascend(values, n, order, ordered, sorting)
+    ascend(v, values, cells, n, order, ordered, sorting)
     return n
 
 
 @kernel
 def rank(v, scratch):
     """Percentile rank in (0, 1], ties averaged."""
-    _, cells, order, ordered, _ = scratch
+    _, _, order, ordered, _ = scratch
     n = sort(v, scratch)
     average_ranks(ordered, n)
     for i in range(n):
         ordered[i] /= n
     for i in range(n):
-        v[cells[order[i]]] = ordered[i]
+        v[order[i]] = ordered[i]
 
 
 @kernel
 def gather(v, values, cells):
     """Collect the known values and their places; one more is written than kept."""
-    n = 0
+    n = np.uint64(0)
     for i in range(len(v)):
         value = v[i]
         values[n] = value + 0.0
         cells[n] = i
-        n += int(value == value)
-    return n
+        n += np.uint64(value == value)
+    return np.int64(n)
 
 
 @kernel

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.market import Size, synthetic
 from benchmarks.peers.metrics import Metrics
-from factors.labels import sorted_labels
+from factors.labels import ranked_labels
 from factors.metrics import daily_metrics
 from tests.panels import panel_of
 
@@ -45,7 +45,7 @@ def test_the_correlations_are_those_of_our_engine(market, metrics, values):
         padded[:, : grid.shape[1]] = grid
         return np.ascontiguousarray(padded.reshape(shape[1], shape[0], shape[2]).transpose(1, 0, 2))
 
-    ours = daily_metrics(tiles(values), sorted_labels(panel, {1: tiles(market.label)}), panel)
+    ours = daily_metrics(tiles(values), ranked_labels(panel, {1: tiles(market.label)}), panel)
     theirs = metrics.numpy(values)
     np.testing.assert_allclose(theirs.ic, ours.ic[0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(theirs.rank_ic, ours.rank_ic[0], rtol=1e-9, atol=1e-12)

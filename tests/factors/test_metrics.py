@@ -9,7 +9,7 @@ import pytest
 
 from factors.evaluator import evaluate
 from factors.expression import Call, Field, distinct
-from factors.labels import forward_return, forward_returns, sorted_labels, within
+from factors.labels import forward_return, forward_returns, ranked_labels, within
 from factors.metrics import daily_metrics, split_metrics
 from factors.panel import Panel
 from factors.parse import parse
@@ -45,7 +45,7 @@ def test_forward_return_equals_the_reference(kind, horizon):
 def test_daily_series_equal_the_reference(kind):
     panel, *_ = market(kind, seed=1)
     values, label = evaluate(parse("TS_MEAN($volume, 3)"), panel), forward_return(panel)
-    series = daily_metrics(values, sorted_labels(panel, {1: label}), panel)
+    series = daily_metrics(values, ranked_labels(panel, {1: label}), panel)
     value_grid = grid_of(values, panel, INSTRUMENTS, DAYS)
     label_grid = grid_of(label, panel, INSTRUMENTS, DAYS)
     np.testing.assert_allclose(series.ic[0], reference.daily_ic(value_grid, label_grid), atol=1e-9)
@@ -64,7 +64,7 @@ def test_a_factor_equal_to_the_label_scores_one_and_only_at_the_label_s_lag():
     """The label read as a factor has IC 1; shifted by a day either way it has none."""
     panel, *_ = market("complete", seed=3)
     label = forward_return(panel)
-    labels = sorted_labels(panel, {1: label})
+    labels = ranked_labels(panel, {1: label})
     assert np.nanmin(daily_metrics(label, labels, panel).rank_ic) == pytest.approx(1)
     for shift in (-1, 1):
         shifted = daily_metrics(np.roll(label, shift, axis=1), labels, panel)
@@ -159,7 +159,7 @@ def one_day(x, label):
     tiles = [np.full(panel.shape, np.nan) for _ in range(2)]
     for tile, values in zip(tiles, (x, label), strict=True):
         tile[np.arange(len(x)) // 64, 0, np.arange(len(x)) % 64] = values
-    return daily_metrics(tiles[0], sorted_labels(panel, {1: tiles[1]}), panel)
+    return daily_metrics(tiles[0], ranked_labels(panel, {1: tiles[1]}), panel)
 
 
 def test_ties_share_ranks_and_near_ties_do_too():
@@ -183,7 +183,7 @@ def test_information_coefficients_reproduce_qlib(shared_data):
         values = in_float32(parse(OURS[factor]), panel)
         if factor == "vol20":
             values[PANDAS_RESIDUE] = 5.529e-10
-        series = daily_metrics(values, sorted_labels(panel, {1: qlib_label(panel, label)}), panel)
+        series = daily_metrics(values, ranked_labels(panel, {1: qlib_label(panel, label)}), panel)
         ic, rank_ic = series.ic[0, first : last + 1], series.rank_ic[0, first : last + 1]
         assert np.isfinite(ic).sum() == expected["n_days"]
         assert np.nanmean(ic) == pytest.approx(expected["ic_mean"], abs=1e-6), key

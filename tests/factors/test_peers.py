@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from factors.evaluator import evaluate
-from factors.labels import forward_returns, sorted_labels
+from factors.labels import forward_returns, ranked_labels
 from factors.metrics import daily_metrics
 from factors.parse import parse
 from tests.panels import grid_of, panel_of
@@ -142,7 +142,7 @@ def test_the_daily_rank_ic_is_spearman_s(kind):
     fields, member, sector, _ = sample_fields(np.random.default_rng(13), kind)
     panel = panel_of(fields, np.ones_like(member), sector)
     value, label = (evaluate(parse(formula), panel) for formula in ("$close / $open", "$volume / $high"))
-    series = daily_metrics(value, sorted_labels(panel, {1: label}), panel)
+    series = daily_metrics(value, ranked_labels(panel, {1: label}), panel)
     rows = zip(grid_of(value, panel, INSTRUMENTS, DAYS), grid_of(label, panel, INSTRUMENTS, DAYS), strict=True)
     for t, (x, y) in enumerate(rows):
         assert series.ic[0, t] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
