@@ -82,8 +82,7 @@ class Ours:
     def _time(self, texts: list[str]) -> Timing:
         fields = tuple(self._panel.fields)
         started = time.perf_counter()
-        formulas = [parse(text, fields) for text in texts]
-        self._evaluator.expect(formulas)
+        formulas = self._evaluator.expect(parse(text, fields) for text in texts)
         parsed = time.perf_counter()
         measuring = 0.0
         for formula in formulas:

@@ -9,7 +9,8 @@ How a formula is computed:
    while it is in cache.
 4. CROSS_SECTION and GROUP calls are computed day by day among the universe's members or their sectors.
 5. Tiles, and ranges of days, are shared out to threads; the kernels hold no lock.
-6. Arrays come from a pool and return to it after their last use; what recurs is kept in a memo bounded in bytes.
+6. Arrays come from a memo bounded in bytes and return to it after their last use; there they keep their values until
+   they are needed again.
 7. The result is null where the instrument has no bar or fewer rows of history than the formula looks back.
 
 An elementwise kernel is called with tiles ``[rows, 64]`` or floats, its literals and ``out``; a time-series kernel with
@@ -32,10 +33,10 @@ from factors.memo import Memo, Pool
 from factors.operators import LITERAL_KINDS, Kind, ParameterKind
 from factors.panel import Panel
 from factors.parse import parse
-from factors.plan import Task, plan, series
+from factors.plan import Task, in_sharing_order, plan, series
 from factors.team import Team
 
-MEMO_BYTES = 256 << 20
+MEMO_BYTES = 448 << 20
 
 
 class Evaluator:
@@ -44,7 +45,7 @@ class Evaluator:
     Args:
         panel: the market.
         threads: how many compute; as many as the process may use cores where it is None.
-        memo_bytes: what the values of recurring sub-expressions may take.
+        memo_bytes: what arrays may take together, those computed in and the values kept in the others.
         stop: asked before each tile and range of days; once it is true, the evaluation is given up.
     """
 
@@ -58,12 +59,17 @@ class Evaluator:
         self.panel = panel
         self.team = Team(threads, stop)
         self._tiles = Pool(panel.shape[1:])
-        self._wholes = Pool(panel.shape)
-        self._memo = Memo(memo_bytes, self._wholes)
+        self._memo = Memo(memo_bytes, panel.shape)
 
-    def expect(self, formulas: Iterable[Expr]) -> None:
-        """Announce formulas that will be asked for, so that what they share is computed once."""
-        self._memo.expect(formulas)
+    def expect(self, formulas: Iterable[Expr]) -> list[Expr]:
+        """Announce formulas that will be asked for, so that what they share is computed once.
+
+        Returns:
+            The formulas in the order in which the memo serves them best.
+        """
+        ordered = in_sharing_order(formulas)
+        self._memo.expect(ordered)
+        return ordered
 
     @contextmanager
     def values(self, expr: Expr) -> Iterator[Values]:
@@ -75,9 +81,13 @@ class Evaluator:
         Raises:
             EvaluationStoppedError: ``stop`` said so.
         """
-        out = self._compute(expr)
+        try:
+            out = self._compute(expr)
+        except BaseException:
+            self._memo.clear()  # nobody knows any more which arrays were lent
+            raise
         yield out
-        self._wholes.give(out)
+        self._memo.give(out)  # as a part of another formula it would not be null before its look-back
 
     def _compute(self, root: Expr) -> Values:
         self._memo.begin(root)
@@ -107,12 +117,11 @@ class Evaluator:
         hide_unseasoned(out[tile], self.panel.bar[tile], self.panel.first_row[tile], root.look_back)
 
     def _target(self, task: Task, arrays: dict[Expr, Values], left: Counter[Expr]) -> Values:
-        """An array for a task's result: an input's that nobody needs any more, where it can be written over."""
-        if task.in_place:
-            for node in task.inputs:
-                if node in arrays and left[node] == 1 and not self._memo.uses(node):
-                    return arrays[node]
-        return self._wholes.take()
+        """An array for a task's result: an input's that nobody needs any more, or another one."""
+        for node in task.inputs if task.calls else ():
+            if node in arrays and left[node] == 1 and not self._memo.uses(node):
+                return arrays[node]
+        return self._memo.lend()
 
     def _by_day(self, task: Task, arrays: dict[Expr, Values], target: Values) -> None:
         call = task.calls[0]
@@ -125,10 +134,13 @@ class Evaluator:
         )
 
     def _by_tile(self, task: Task, arrays: dict[Expr, Values], target: Values, *, season: bool) -> None:
+        # Elementwise kernels look at a cell before they write it, windows look back at what they would have written.
+        aside = task.calls[-1].op.kind is Kind.TIME_SERIES and any(arrays.get(node) is target for node in task.inputs)
+
         def compute(tile: int) -> None:
             tiles: dict[Expr, Values] = {}
             for call in task.calls:
-                out = target[tile] if call is task.target else self._tiles.take()
+                out = target[tile] if call is task.target and not aside else self._tiles.take()
                 operands = [
                     tiles[node] if node in tiles else self._operand(node, call, arrays, tile) for node in series(call)
                 ]
@@ -136,6 +148,9 @@ class Evaluator:
                 tiles[call] = out
                 for ended in task.ended.get(call, ()):
                     self._tiles.give(tiles.pop(ended))
+            if aside:
+                target[tile] = out
+                self._tiles.give(out)
             if season:
                 self._season(task.target, target, tile)
 

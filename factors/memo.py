@@ -1,5 +1,6 @@
 """Arrays that are used again: a pool of those that are free, a memo of values that recur."""
 
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 
@@ -34,17 +35,24 @@ class Pool:
 
 
 class Memo:
-    """Values of sub-expressions that were or will be asked for again, at most so many bytes.
+    """Arrays to compute in, and in those that nobody computes in, values that were or will be asked for again.
 
-    What is announced stays before what merely came up before; among equals the least recently used goes first.
+    There are as many arrays as fit in ``limit`` bytes, and more only where one formula needs more at once. Values stay
+    until their array is needed: first goes what is not announced, and of that the least recently used.
     """
 
-    def __init__(self, limit: int, pool: Pool) -> None:
-        self._limit = limit
-        self._pool = pool
-        self._kept: OrderedDict[Expr, Values] = OrderedDict()
+    def __init__(self, limit: int, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._room = limit // (np.dtype(np.float64).itemsize * math.prod(shape))
+        self.clear()
         self._ahead: Counter[Expr] = Counter()
         self._behind: OrderedDict[Expr, int] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all values and arrays, those lent as well."""
+        self._made = 0
+        self._free: list[Values] = []
+        self._kept: OrderedDict[Expr, Values] = OrderedDict()
 
     def expect(self, formulas: Iterable[Expr]) -> None:
         """Announce formulas."""
@@ -73,15 +81,26 @@ class Memo:
         """The values of a sub-expression, out of the memo until they are put back."""
         return self._kept.pop(node)
 
-    def put(self, node: Expr, values: Values) -> None:
-        """Keep values if they recur, else return them to the pool."""
-        if not self.uses(node):
-            self._pool.give(values)
-            return
-        self._kept[node] = values
-        while sum(kept.nbytes for kept in self._kept.values()) > self._limit:
+    def lend(self) -> Values:
+        """An array with anything in it."""
+        if self._free:
+            return self._free.pop()
+        if self._kept and self._made >= self._room:
             unannounced = (kept for kept in self._kept if not self._ahead[kept])
-            self._pool.give(self._kept.pop(next(unannounced, next(iter(self._kept)))))
+            return self._kept.pop(next(unannounced, next(iter(self._kept))))
+        self._made += 1
+        return np.empty(self._shape)
+
+    def put(self, node: Expr, values: Values) -> None:
+        """Return a lent array that holds a sub-expression; its values are kept if they recur."""
+        if self.uses(node) and self._made <= self._room:
+            self._kept[node] = values
+        else:
+            self.give(values)
+
+    def give(self, array: Values) -> None:
+        """Return a lent array whose values nobody wants."""
+        self._free.append(array)
 
 
 def _calls(formula: Expr) -> list[Expr]:

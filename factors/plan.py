@@ -1,6 +1,6 @@
 """How a formula is cut into tasks, each of which computes one whole array."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from factors.expression import Call, Expr, distinct
@@ -30,11 +30,6 @@ class Task:
     def by_day(self) -> bool:
         """Whether the target is computed day by day rather than tile by tile."""
         return isinstance(self.target, Call) and self.target.op.kind in BY_DAY and bool(self.calls)
-
-    @property
-    def in_place(self) -> bool:
-        """Whether each cell, or day, of the result is written after the last look at that of the inputs."""
-        return self.by_day or (bool(self.calls) and self.calls[-1].op.kind is Kind.ELEMENTWISE)
 
 
 def series(call: Call) -> tuple[Expr, ...]:
@@ -72,6 +67,20 @@ def plan(root: Expr, known: Container[Expr], uses: Callable[[Expr], int]) -> lis
     return [_task([call for call in calls if task_of[call] is target]) for target in calls if target in whole]
 
 
+def in_sharing_order(formulas: Iterable[Expr]) -> list[Expr]:
+    """The formulas, each followed by the one that shares the most costly calls with it, the first of those that tie.
+
+    What neighbours share is still at hand where the memo has room for a few arrays alone.
+    """
+    waiting = {formula: frozenset(filter(_is_costly, distinct(formula))) for formula in formulas}
+    ordered, last = [], frozenset[Expr]()
+    while waiting:
+        formula = max(waiting, key=lambda other: len(waiting[other] & last))
+        last = waiting.pop(formula)
+        ordered.append(formula)
+    return ordered
+
+
 def _unknown_calls(root: Expr, known: Container[Expr]) -> list[Call]:
     """The calls to compute, arguments first."""
     needed: set[Expr] = set()
@@ -84,9 +93,11 @@ def _unknown_calls(root: Expr, known: Container[Expr]) -> list[Call]:
     return [node for node in distinct(root) if isinstance(node, Call) and node in needed]
 
 
-def _is_costly(call: Call) -> bool:
+def _is_costly(node: Expr) -> bool:
     """Whether reading its values back is cheaper than computing them again."""
-    return call.op.kind is Kind.TIME_SERIES and call.op.look_back is not LookBack.SHIFT
+    if not isinstance(node, Call) or node.op.kind is Kind.ELEMENTWISE:
+        return False
+    return node.op.look_back is not LookBack.SHIFT
 
 
 def _task(calls: list[Call]) -> Task:

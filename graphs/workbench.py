@@ -1,7 +1,7 @@
 """Workbench: the live objects that the nodes work with, passed as LangGraph's runtime context and never stored."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -91,9 +91,11 @@ class Workbench:
             admission=trial.admission,
         )
 
-    def expect(self, formulas: Iterable[str]) -> None:
-        """Announce canonical formulas that will be measured, so that what they share is computed once."""
-        self.evaluator.expect(parse(formula, tuple(self.panel.fields)) for formula in formulas)
+    def expect(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Announce trials that will be measured, so that what they share is computed once; return the best order."""
+        formulas = [parse(trial.candidate.formula, tuple(self.panel.fields)) for trial in trials]
+        place = {formula: number for number, formula in enumerate(self.evaluator.expect(formulas))}
+        return [trials[k] for k in sorted(range(len(trials)), key=lambda k: place[formulas[k]])]
 
     def measure(self, formula: str) -> dict[str, SplitMetrics]:
         """Metrics of a canonical formula by split.

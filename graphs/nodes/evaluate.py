@@ -20,9 +20,8 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     """Measure each candidate that passed, then admit the best first, each against those admitted before it."""
     bench = runtime.context
     measured: list[Trial] = []
-    bench.expect(trial.candidate.formula for trial in state["passed"])
     with suppress(EvaluationStoppedError):
-        for trial in state["passed"]:
+        for trial in bench.expect(state["passed"]):
             if bench.exhausted({**state, "trials": [*state["trials"], *measured]}):
                 break
             measured.append(_measured(trial, bench))

@@ -8,9 +8,9 @@ import pytest
 
 from factors.errors import EvaluationStoppedError
 from factors.evaluator import Evaluator, evaluate
-from factors.expression import Call
+from factors.expression import Call, distinct
 from factors.labels import forward_returns
-from factors.memo import Memo, Pool
+from factors.memo import Memo
 from factors.metrics import split_metrics
 from factors.parse import parse
 from factors.plan import plan
@@ -46,9 +46,16 @@ def test_threads_pool_and_memo_change_no_bit(panel):
     for threads, memo_bytes in [(1, 0), (3, 0), (1, 1 << 30), (3, 1 << 30), (2, 3 * panel.bar.nbytes * 8)]:
         evaluator = Evaluator(panel, threads, memo_bytes)
         evaluator.expect(map(parse, FORMULAS))
-        for text in [*FORMULAS, *reversed(FORMULAS)]:
+        for text in [*FORMULAS, *reversed(FORMULAS)]:  # what is announced may come in any order
             with evaluator.values(parse(text)) as values:
                 np.testing.assert_array_equal(values, alone[text], err_msg=f"{text} {threads} {memo_bytes}")
+
+
+def test_formulas_that_share_costly_parts_become_neighbours(panel):
+    mean, rank = "TS_MEAN($volume, 5)", "RANK($close)"
+    texts = [f"{mean} + 1", f"{rank} + 1", f"{mean} * {rank} + TS_STD($close, 5)", f"{rank} - TS_STD($close, 5)", mean]
+    ordered = Evaluator(panel).expect(map(parse, texts))
+    assert [texts.index(str(formula)) for formula in ordered] == [0, 2, 3, 1, 4]
 
 
 def test_metrics_are_the_same_however_many_threads(panel):
@@ -60,12 +67,12 @@ def test_metrics_are_the_same_however_many_threads(panel):
 
 def test_a_window_that_formulas_share_is_computed_once(panel):
     shared, asking = parse("TS_CORR($close, $volume, 10)"), [parse(text) for text in FORMULAS[:3]]
-    memo = Memo(1 << 30, Pool(panel.shape))
+    memo = Memo(1 << 30, panel.shape)
     memo.expect(asking)
     memo.begin(asking[0])
     targets = [task.target for task in plan(asking[0], memo, memo.uses)]
     assert shared in targets
-    memo.put(shared, np.empty(panel.shape))
+    memo.put(shared, memo.lend())
     assert shared in memo
     again = [call for task in plan(asking[1], memo, memo.uses) for call in task.calls]
     assert shared not in again
@@ -73,22 +80,37 @@ def test_a_window_that_formulas_share_is_computed_once(panel):
 
 def test_the_memo_stays_within_its_bytes_and_lets_the_announced_stay(panel):
     size = panel.bar.nbytes * 8
-    memo = Memo(2 * size, Pool(panel.shape))
+    memo = Memo(3 * size, panel.shape)
     nodes = [parse(f"TS_MEAN($volume, {d})") for d in (2, 3, 4)]
     memo.expect(nodes[:1])
     for _ in range(2):
         for node in nodes[1:]:
             memo.begin(node)
-    for node in nodes:
-        memo.put(node, np.empty(panel.shape))
+    lent = [memo.lend() for _ in nodes]
+    for node, values in zip(nodes, lent, strict=True):
+        memo.put(node, values)
+    assert all(node in memo for node in nodes)
+    assert memo.lend() is lent[1]
     assert [node in memo for node in nodes] == [True, False, True]
+    assert memo.lend() is lent[2]
+    assert memo.lend() is lent[0]
+    assert not any(memo.lend() is values for values in lent)
+
+
+def test_a_formula_that_needs_more_arrays_than_fit_gets_them_and_leaves_nothing_behind(panel):
+    evaluator = Evaluator(panel, 1, memo_bytes=panel.bar.nbytes * 8)
+    expr = parse("RANK(TS_MEAN($close, 5)) * TS_CORR(RANK($close), RANK($volume), 5)")
+    evaluator.expect([expr, expr])
+    with evaluator.values(expr) as values:
+        np.testing.assert_array_equal(values, evaluate(expr, panel))
+    assert not any(node in evaluator._memo for node in distinct(expr))
 
 
 def test_a_sub_expression_that_comes_up_once_is_not_kept(panel):
-    memo = Memo(1 << 30, Pool(panel.shape))
+    memo = Memo(1 << 30, panel.shape)
     node = parse("TS_MEAN($volume, 7)")
     memo.begin(node)
-    memo.put(node, np.empty(panel.shape))
+    memo.put(node, memo.lend())
     assert node not in memo
 
 
