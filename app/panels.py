@@ -24,7 +24,8 @@ def load_panel(snapshot: Snapshot, universe: str) -> tuple[Panel, Labels]:
     with suppress(OSError, ValueError):
         return read_mapping(folder)
     team = Team()
-    panel = Panel.from_cells(snapshot.cells(universe), snapshot.train_end, team)
+    with snapshot.cells(universe) as cells:
+        panel = Panel.from_cells(cells, snapshot.train_end, team)
     labels = forward_returns(panel, team=team)
     with suppress(OSError):  # a full disk, or one that is read only, costs the next process the same seconds again
         _publish(folder, panel, labels)

@@ -4,7 +4,7 @@
    no null rule matters, and on a ragged one. What it computes wrongly is not timed.
 2. Formula by formula all engines take turns, several rounds; medians count. What takes long is measured once.
 3. B100 is one batch, for us and for the peer that has batches.
-4. What concerns our engine alone follows: threads, memory, floors of the machine, start-up and load.
+4. The others end, and what concerns our engine alone follows: threads, memory, start-up and load.
 
 The full run writes ``benchmarks/evaluator.md``; ``--quick`` measures size S alone and writes nothing.
 """
@@ -25,7 +25,7 @@ from benchmarks.driver import RefusedError, Worker, fresh_process
 from benchmarks.figures import figures
 from benchmarks.market import CHECK, FIELDS, SIZES, Dense, Market, Size, store, synthetic
 from benchmarks.ours import MARKET, lay_out
-from benchmarks.results import BATCH, OURS, SINGLE, Results, Sample
+from benchmarks.results import ALONE, BATCH, OURS, SINGLE, Results, Sample
 from benchmarks.worker import ENGINES
 from benchmarks.workload import batch, workload
 
@@ -60,7 +60,6 @@ class Bench:
         """Check, then measure each size."""
         with ExitStack() as stack:
             workers = {engine: stack.enter_context(Worker(engine)) for engine in ENGINES}
-            workers[SINGLE] = stack.enter_context(Worker(OURS, threads=1))
             self._check(workers)
             for name, size in sizes.items():
                 self._say(f"{name}: making the market")
@@ -69,10 +68,9 @@ class Bench:
                 there = self._open(fit, root)
                 self._measure(name, there)
                 self._batch(name, there)
-                if name == "M":
-                    self._say("M: memory")
-                    self.results.peak_bytes = there[OURS].peak(list(self._b100.values()))
                 self._floors(name, size)
+        for name in sizes:
+            self._threads(self._folder / name)
         self._start(sizes)
 
     def _market(self, name: str, market: Market) -> Path:
@@ -105,7 +103,7 @@ class Bench:
                 self._say(f"checking {engine} on a {kind} market")
                 names = texts if engine in BATCHED and kind == "complete" else self._w12
                 try:
-                    if engine not in {OURS, SINGLE, *FEW}:
+                    if engine not in {OURS, *FEW}:
                         theirs = worker.values([texts[name] for name in names])
                         for name, values in zip(names, theirs, strict=True):
                             self._judge((kind, engine, name), ours[name], values)
@@ -163,6 +161,21 @@ class Bench:
                 measured.compute_seconds(expr, dimensions.cells),
                 measured.memory_seconds(expr, dimensions.cells),
             )
+
+    def _threads(self, root: Path) -> None:
+        """Two threads and one in turn, then the memory that the batch takes at M."""
+        size = root.name
+        with Worker(OURS) as two, Worker(OURS, threads=1) as one:
+            for engine, worker in {ALONE: two, SINGLE: one}.items():
+                worker.open(root)
+                worker.time(list(self._w12.values()))
+                self._say(f"{size}: {engine} is ready")
+            self._measure(size, {ALONE: two, SINGLE: one})
+        if size == "M":
+            self._say("M: memory")
+            with Worker(OURS) as worker:
+                worker.open(root)
+                self.results.peak_bytes = worker.peak(list(self._b100.values()))
 
     def _start(self, sizes: dict[str, Size]) -> None:
         self._say("fresh processes")

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from benchmarks.results import BATCH, OURS, SINGLE, Results, metrics, run, total, values
+from benchmarks.results import ALONE, BATCH, OURS, SINGLE, Results, metrics, run, total, values
 
 Figure: TypeAlias = float | None
 
@@ -107,7 +107,7 @@ def figures(results: Results) -> dict[str, object]:
 
 def growth(results: Results) -> Figure:
     """W12 at M over W12 at S."""
-    large, small = (results.workload_seconds(size, OURS) for size in ("M", "S"))
+    large, small = (results.workload_seconds(size, ALONE) for size in ("M", "S"))
     return large / small if large and small else None
 
 
@@ -119,7 +119,7 @@ def batch_per_second(results: Results, size: str) -> Figure:
 
 def two_threads(results: Results, size: str) -> Figure:
     """W12 with one thread over W12 with two."""
-    one, two = results.workload_seconds(size, SINGLE), results.workload_seconds(size, OURS)
+    one, two = results.workload_seconds(size, SINGLE), results.workload_seconds(size, ALONE)
     return one / two if one and two else None
 
 

@@ -29,7 +29,8 @@ HORIZONS = (1,)  #: as many as the peers' metrics have
 def read_panel(root: Path) -> Panel:
     """From the DuckDB file to what the evaluator reads."""
     snapshot = open_market(root, MARKET)
-    return Panel.from_cells(snapshot.cells("all"), snapshot.train_end, Team())
+    with snapshot.cells("all") as cells:
+        return Panel.from_cells(cells, snapshot.train_end, Team())
 
 
 def lay_out(root: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figures import PEERS, Figure, batch_per_second, limits
 from benchmarks.market import CHECK, DELISTED, LATE, SIZES, SUSPENDED
-from benchmarks.results import BATCH, OURS, SINGLE, Results, metrics, run, total, values
+from benchmarks.results import BATCH, OURS, Results, metrics, run, total, values
 from benchmarks.workload import W12
 
 AGREEMENT = f"""\
@@ -82,7 +82,7 @@ def _limits(results: Results) -> str:
 
 
 def _per_formula(results: Results, size: str) -> str:
-    engines = [engine for engine in results.about if engine not in {OURS, SINGLE}]
+    engines = [engine for engine in results.about if engine != OURS]
     rows = []
     for name in [*results.formulas(size), BATCH]:
         ours = results.seconds(size, OURS, name)
@@ -169,7 +169,7 @@ def _machine(results: Results) -> str:
         [
             f"- {os.cpu_count()} cores of {cpu}, {memory / (1 << 20):.0f} GiB, {platform.platform()}",
             f"- Python {platform.python_version()}, {libraries}",
-            *(f"- {engine}: {about}" for engine, about in results.about.items() if engine != SINGLE),
+            *(f"- {engine}: {about}" for engine, about in results.about.items()),
             f"- market: seeded, {LATE:.0%} late listings, {DELISTED:.0%} delistings, {SUSPENDED:.0%} suspended bars",
             "- reproduce: `make peers`, then `make bench`",
         ]

@@ -9,7 +9,8 @@ from benchmarks.agreement import Agreement
 from benchmarks.engine import Timing
 
 OURS = "alphaagent"
-SINGLE = "alphaagent_single"  #: our engine with one thread
+ALONE = "alphaagent_alone"  #: our engine with two threads and no other engine in memory
+SINGLE = "alphaagent_single"  #: the same with one thread
 BATCH = "B100"
 
 Stage = Callable[[Timing], float]

@@ -5,9 +5,10 @@ walks one tile's history while it is in cache and uses every lane of a vector re
 every date on which any instrument has a bar.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from factors.team import Team
 
 KEYS = ("date", "symbol", "suspended", "member", "sector")
 _NO_BAR = 255
-_PLACES = ("row", "lane", "sector", "suspended")
 
 Mask = NDArray[np.bool_]
 Groups = NDArray[np.int16]
@@ -33,14 +33,16 @@ class Cells:
     """Bars as a database delivers them, each with its place in the panel; no null anywhere.
 
     Attributes:
-        table: one row a bar: ``row`` and ``lane`` (int32), ``sector`` (int16, -1 for none), ``suspended`` (uint8), and
-            the fields, float64, prices adjusted, NaN where missing.
+        fields: names of the numeric columns.
+        tables: parts of a table, which are read once: one row a bar with ``row`` and ``lane`` (int32), ``sector``
+            (int16, -1 for none), ``suspended`` (uint8), and the fields, float64, prices adjusted, NaN where missing.
         members: who belongs to the universe when: ``lane`` and a half-open range of rows, ``start`` to ``stop``, int32.
         dates: the calendar, by row.
         symbols: the instruments, by lane, counted over all tiles.
     """
 
-    table: pl.DataFrame
+    fields: Sequence[str]
+    tables: Iterable[pl.DataFrame]
     members: pl.DataFrame
     dates: pl.Series
     symbols: pl.Series
@@ -103,39 +105,52 @@ class Panel:
         )
         row = pl.col("row")
         members = cells.filter(bars["member"]).select("lane", row.alias("start"), (row + 1).alias("stop"))
-        return cls.from_cells(Cells(cells.rechunk(), members, dates, symbols), train_end)
+        fields = bars.drop(KEYS).columns
+        return cls.from_cells(Cells(fields, [cells.rechunk()], members, dates, symbols), train_end)
 
     @classmethod
     def from_cells(cls, cells: Cells, train_end: date, team: Team | None = None) -> "Panel":
         """Lay out bars whose places are known; ``train_end`` as in :meth:`from_bars`."""
-        table, dates = cells.table, cells.dates
+        team, dates = team or Team(1), cells.dates
         shape = (-(-len(cells.symbols) // LANES), len(dates), LANES)
-        fields = {name: np.empty(shape) for name in table.columns if name not in _PLACES}
-        suspended, sector = np.empty(shape, np.uint8), np.empty(shape, np.int16)
-        team = team or Team(1)
-        team.each(lambda name: _lay(table, name, fields[name], np.nan), fields)
-        _lay(table, "suspended", suspended, _NO_BAR)
-        _lay(table, "sector", sector, -1)
+        fields = {name: np.empty(shape) for name in cells.fields}
+        suspended, sectors = np.empty(shape, np.uint8), np.empty(shape, np.int16)
+        columns: dict[str, NDArray[Any]] = {**fields, "suspended": suspended, "sector": sectors}
+        absent = {"suspended": _NO_BAR, "sector": -1}
+        team.each(lambda name: columns[name].fill(absent.get(name, np.nan)), columns)
+        for table in cells.tables:
+            team.each(partial(_lay, table, columns), columns)
         member = np.zeros(shape, np.bool_)
         lanes, starts, stops = (cells.members[name].to_numpy() for name in ("lane", "start", "stop"))
         mark(lanes, starts, stops, member)
-        if "return" not in fields:
-            fields["return"] = np.empty(shape)
-            team.each(lambda tile: pct_change(fields["close"][tile], 1, fields["return"][tile]), range(shape[0]))
-        bar = suspended != _NO_BAR
-        member &= bar
-        tradable = (suspended == 0) & np.isfinite(fields["close"])
+        derived = {} if "return" in fields else {"return": np.empty(shape)}
+        bar, tradable, eligible = (np.empty(shape, np.bool_) for _ in range(3))
+        universe, first_row = np.empty(shape, np.int16), np.empty((shape[0], LANES), np.int64)
+
+        def complete(tile: int) -> None:
+            close = fields["close"][tile]
+            np.not_equal(suspended[tile], _NO_BAR, out=bar[tile])
+            member[tile] &= bar[tile]
+            np.logical_and(suspended[tile] == 0, np.isfinite(close), out=tradable[tile])
+            np.logical_and(tradable[tile], member[tile], out=eligible[tile])
+            np.subtract(member[tile], 1, out=universe[tile], dtype=np.int16)
+            sectors[tile][~member[tile]] = -1
+            first_row[tile] = np.where(bar[tile].any(axis=0), bar[tile].argmax(axis=0), len(dates))
+            for values in derived.values():
+                pct_change(close, 1, values[tile])
+
+        team.each(complete, range(shape[0]))
         split = int(dates.search_sorted(train_end, side="right"))
         return cls(
             dates=dates.to_numpy().astype("datetime64[D]"),
             symbols=tuple(cells.symbols),
-            fields=fields,
+            fields=fields | derived,
             bar=bar,
             tradable=tradable,
-            eligible=tradable & member,
-            universe=member.astype(np.int16) - np.int16(1),
-            sectors=np.where(member, sector, np.int16(-1)),
-            first_row=np.where(bar.any(axis=1), bar.argmax(axis=1), len(dates)),
+            eligible=eligible,
+            universe=universe,
+            sectors=sectors,
+            first_row=first_row,
             splits={"train": (0, split), "valid": (split, len(dates))},
         )
 
@@ -154,15 +169,14 @@ class Panel:
         )
 
 
-def _lay(table: pl.DataFrame, name: str, out: NDArray[Any], absent: float) -> None:
-    """Write a column to its places, chunk by chunk as it came, and ``absent`` where it has none."""
-    out.fill(absent)
-    columns = (table[column].get_chunks() for column in (name, "row", "lane"))
-    for chunk in zip(*columns, strict=True):
+def _lay(table: pl.DataFrame, columns: Mapping[str, NDArray[Any]], name: str) -> None:
+    """Write a column to its places, chunk by chunk as it came."""
+    parts = (table[column].get_chunks() for column in (name, "row", "lane"))
+    for chunk in zip(*parts, strict=True):
         values, rows, lanes = (part.to_numpy() for part in chunk)
         if not len(values) == len(rows) == len(lanes):
             raise ValueError("the columns of a table must be cut into chunks alike")
-        scatter(values, rows, lanes, out)
+        scatter(values, rows, lanes, columns[name])
 
 
 def _codes(column: pl.Series, names: pl.Series) -> pl.Series:

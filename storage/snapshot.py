@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,6 +14,7 @@ from factors.errors import DataError, NotFoundError
 from factors.frame import Frame, to_frame
 from factors.panel import Cells
 
+PART = 1 << 20  # bars that are read at a time
 ALL = "all"  # the universe that every instrument belongs to on every date
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"threads": 2, "memory_limit": "2GB"}
 PRICES = (
@@ -71,8 +74,9 @@ class Snapshot:
         with _connect(self.path) as con:
             return to_frame(con.sql(_bars_query(self.fields), params=[self.universe(universe), ALL]))
 
-    def cells(self, universe: str) -> Cells:
-        """The same, in no order, with each bar's place in a panel.
+    @contextmanager
+    def cells(self, universe: str) -> Iterator[Cells]:
+        """The same, in no order, with each bar's place in a panel; its tables are read before the ``with`` block ends.
 
         Raises:
             NotFoundError: the market has no such universe.
@@ -80,12 +84,21 @@ class Snapshot:
         universe = self.universe(universe)
         with _connect(self.path) as con:
             con.execute(_PLACES)
-            return Cells(
-                table=to_frame(con.sql(_cells_query(self.fields))),
+            dates = to_frame(con.sql("SELECT date FROM calendar ORDER BY row"))["date"]
+            yield Cells(
+                fields=self.fields,
+                tables=(to_frame(part) for part in self._parts(con, dates.to_list())),
                 members=to_frame(con.sql(_EVERYBODY if universe == ALL else _MEMBERS, params=[universe])),
-                dates=to_frame(con.sql("SELECT date FROM calendar ORDER BY row"))["date"],
+                dates=dates,
                 symbols=to_frame(con.sql("SELECT symbol FROM instruments ORDER BY lane"))["symbol"],
             )
+
+    def _parts(self, con: duckdb.DuckDBPyConnection, dates: list[date]) -> Iterator[duckdb.DuckDBPyRelation]:
+        """The bars by ranges of dates, as they are stored, so that few are in memory a second time."""
+        query, length = _cells_query(self.fields), max(1, len(dates) * PART // max(self.rows, 1))
+        for first in range(0, len(dates), length):
+            days = dates[first : first + length]
+            yield con.sql(query, params=[days[0], days[-1]])
 
     def universe(self, name: str | None) -> str:
         """The universe of that name, the market's first where none is named.
@@ -202,7 +215,7 @@ def _cells_query(fields: tuple[str, ...]) -> str:
     columns = ", ".join(f"coalesce({_adjusted(field)}, 'nan'::DOUBLE) AS {quoted(field)}" for field in fields)
     return f"""
         SELECT row, lane, sector, suspended::UTINYINT AS suspended, {columns}
-        FROM bars JOIN calendar USING (date) JOIN instruments USING (symbol)
+        FROM bars JOIN calendar USING (date) JOIN instruments USING (symbol) WHERE bars.date BETWEEN $1 AND $2
     """  # noqa: S608 - only quoted column names are spliced in
 
 

@@ -14,7 +14,7 @@ _SMALL, _LARGE = 1e-200, 1e200  # sums of squares outside are taken again in a u
 
 @kernel
 def scratch(size):
-    """Room to rank segments of up to ``size`` values: known values, their cells; cells in ascending order, values so."""
+    """Room to rank up to ``size`` values: the known ones and their cells, then cells and values in ascending order."""
     return (
         np.empty(size + 1),
         np.empty(size + 1, np.uint32),

@@ -54,9 +54,12 @@ def same(one, other):
             assert a == b, field.name
 
 
-def test_cells_and_bars_give_the_same_panel(snapshot):
+@pytest.mark.parametrize("part", [1, 1000, 1 << 20])
+def test_cells_and_bars_give_the_same_panel_however_many_are_read_at_a_time(snapshot, part, monkeypatch):
+    monkeypatch.setattr("storage.snapshot.PART", part)
     for universe in snapshot.universes:
-        panel = Panel.from_cells(snapshot.cells(universe), snapshot.train_end)
+        with snapshot.cells(universe) as cells:
+            panel = Panel.from_cells(cells, snapshot.train_end)
         same(panel, Panel.from_bars(snapshot.bars(universe), snapshot.train_end))
 
 

@@ -7,7 +7,7 @@ from benchmarks import report
 from benchmarks.agreement import Agreement, compare
 from benchmarks.engine import Timing
 from benchmarks.figures import PEERS, figures, limits
-from benchmarks.results import BATCH, OURS, SINGLE, Results, Sample, run, total, values
+from benchmarks.results import ALONE, BATCH, OURS, SINGLE, Results, Sample, run, total, values
 
 KEYS = {
     "kunquant_total",
@@ -30,6 +30,7 @@ def results():
         for name, share in (("w01", factor), ("w02", factor / 2)):
             ours = [Timing(share, 2 * share, 3 * share)] * 2 + [Timing(99, 99, 99)]
             found.times[size, OURS, name] = Sample(ours)
+            found.times[size, ALONE, name] = Sample([Timing(0, 6 * share, 0)])
             found.times[size, SINGLE, name] = Sample([Timing(0, 9 * share, 0)])
         found.times[size, "kunquant_64", "w01"] = Sample([Timing(50, 6, 4)])
         found.times[size, "kunquant_64", "w02"] = Sample([Timing(10, 3, 2)])
