@@ -1,0 +1,96 @@
+"""What operators let through: factors that leave them, and what a rank does not see."""
+
+import math
+
+from factors.chains import ADD, ONE, Scaled, chain, is_chain, parts, split
+from factors.expression import Call, Expr, Field, Number
+from factors.operators import OPERATORS, Operator, ParameterKind
+
+_ODD, _EVEN, _NEITHER = "odd", "even", "neither"
+_HOMOGENEOUS = {
+    **dict.fromkeys(("TS_MEAN", "TS_SUM", "TS_MEDIAN", "DELAY", "DELTA", "EMA", "SMA", "DECAYLINEAR"), (1, _ODD)),
+    **dict.fromkeys(("MEAN", "MEDIAN", "DEMEAN", "WINSORIZE", "GROUP_MEAN", "GROUP_NEUTRALIZE", "TS_COV"), (1, _ODD)),
+    **dict.fromkeys(("SIGN", "ZSCORE", "SCALE", "SKEW", "TS_ZSCORE", "TS_SKEW", "TS_CORR", "GROUP_ZSCORE"), (0, _ODD)),
+    **dict.fromkeys(("ABS", "STD", "TS_STD", "TS_MAD"), (1, _EVEN)),
+    **dict.fromkeys(("KURT", "TS_KURT", "TS_PCTCHANGE"), (0, _EVEN)),
+    **dict.fromkeys(("TS_MAX", "TS_MIN", "TS_QUANTILE"), (1, _NEITHER)),
+    "TS_VAR": (2, _EVEN),
+}
+"""By operator: the power in which a positive factor leaves it, and what becomes of a sign."""
+_DUAL = {"MAX": "MIN", "MIN": "MAX", "TS_MAX": "TS_MIN", "TS_MIN": "TS_MAX"}  # a sign leaves them and exchanges them
+_TURNED = {"TS_ARGMAX": "TS_ARGMIN", "TS_ARGMIN": "TS_ARGMAX"}  # a sign exchanges them
+
+RANKS_ACROSS = frozenset({"RANK", "GROUP_RANK", "QUANTILE_BUCKET"})
+RANKS = RANKS_ACROSS | {"TS_RANK", "TS_ARGMAX", "TS_ARGMIN"}
+_RISING = frozenset({"EXP", "LOG1P"})
+_RISING_ACROSS = frozenset({"RANK", "ZSCORE", "SCALE", "DEMEAN"})
+_RISING_ABOVE_ZERO = frozenset({"LOG", "SQRT"})
+_POSITIVE_FIELDS = frozenset({"open", "high", "low", "close", "vwap", "volume", "amount", "cap"})
+_POSITIVE = frozenset({"ABS", "EXP", "RANK", "TS_RANK", "TS_STD", "TS_VAR", "TS_MAD", "STD"})
+_KEEPS_POSITIVE = frozenset(
+    {"ADD", "MULTIPLY", "INV", "MAX", "MIN", "SQRT", "TS_MEAN", "TS_SUM", "TS_MEDIAN", "TS_MIN", "TS_MAX", "TS_PROD"}
+    | {"DELAY", "EMA", "SMA", "DECAYLINEAR", "MEAN", "MEDIAN", "GROUP_MEAN"}
+)
+
+
+def released(op: Operator, args: list[Scaled]) -> tuple[float, Operator, list[Scaled]]:
+    """The factor that leaves an operator, the operator that remains, and its arguments without it."""
+    series = [k for k, at in enumerate(op.parameters) if at.kind is ParameterKind.SERIES]
+    plain = all(args[k][0] and args[k][1] is not ONE for k in series)
+    turned = op.name in _DUAL or op.name in _TURNED
+    if plain and turned and all(args[k][0] < 0 for k in series):
+        other = OPERATORS[_DUAL.get(op.name) or _TURNED[op.name]]
+        factor, same, kept = released(
+            other, [(-own if k in series else own, rest) for k, (own, rest) in enumerate(args)]
+        )
+        return (-factor if op.name in _DUAL else factor), same, kept
+    if not plain or op.name not in _HOMOGENEOUS:
+        return 1.0, op, args
+    degree, parity = _HOMOGENEOUS[op.name]
+    factor, kept = 1.0, list(args)
+    for k in series:
+        own, rest = args[k]
+        factor *= abs(own) ** degree * (math.copysign(1.0, own) if parity is _ODD else 1.0)
+        kept[k] = (math.copysign(1.0, own) if parity is _NEITHER else 1.0), rest
+    return factor, op, kept
+
+
+def unranked(scaled: Scaled, *, across: bool) -> Scaled:
+    """What is ranked alike: without the size of a factor, a constant added, and rising functions around it.
+
+    Args:
+        scaled: what is ranked.
+        across: whether among the names of a date, so that a rank or z-score of the date is a rising function too.
+    """
+    factor, rest = scaled
+    while factor and isinstance(rest, Call):
+        inner = _inside(rest, across=across)
+        if inner is None:
+            break
+        own, rest = split(inner)
+        factor *= own
+    return (1.0, ONE) if rest is ONE or not factor else (math.copysign(1.0, factor), rest)
+
+
+def _inside(expr: Call, *, across: bool) -> Expr | None:
+    """What is ranked as the expression is, if there is something simpler."""
+    name, inner = expr.op.name, expr.args[0]
+    if is_chain(expr, ADD):
+        *terms, last = parts(expr)
+        return chain(ADD, terms) if isinstance(last, Number) else None
+    rises = name in _RISING or (across and name in _RISING_ACROSS)
+    rises |= name in _RISING_ABOVE_ZERO and _is_positive(inner)
+    rises |= name == "SIGNEDPOWER" and isinstance(expr.args[1], Number) and expr.args[1].value > 0
+    return inner if rises else None
+
+
+def _is_positive(expr: Expr) -> bool:
+    """Whether all values are sure to be above zero, or at it."""
+    if isinstance(expr, Number):
+        return expr.value > 0
+    if not isinstance(expr, Call):
+        return isinstance(expr, Field) and expr.name in _POSITIVE_FIELDS
+    if expr.op.name in _POSITIVE:
+        return True
+    series = (arg for at, arg in zip(expr.op.parameters, expr.args, strict=True) if at.kind is ParameterKind.SERIES)
+    return expr.op.name in _KEEPS_POSITIVE and all(map(_is_positive, series))
