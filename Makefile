@@ -20,9 +20,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m factors.warm_up
 	@touch $@
 
-mine: setup ## build the demo market, mine it for about half a minute, print the leaderboard
+mine: setup ## build the demo market, mine it for about a minute, print the leaderboard
 	$(BIN)/alphaagent data demo
-	$(BIN)/alphaagent mine "price and volume moving apart, and moves that overshoot" --market demo --rounds 30 --candidates 8 --seed 7
+	$(BIN)/alphaagent mine "volume that comes with gains, and closes near the top of the day's range" --market demo --rounds 20 --candidates 8 --seed 7
 
 test: setup ## run the whole test suite
 	$(BIN)/python -m pytest

@@ -14,20 +14,23 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from app import display
+from app.inspection import inspect, known_alphas, read
 from app.mining import mine_and_follow
 from app.panels import load_panel
-from app.runner import Runner, check_request, readable
+from app.runner import Runner, check_request
 from app.serving import listen, run_service
 from app.settings import Settings
+from factors.alphas import Alpha, published, read_alphas
 from factors.demo_market import demo_market
-from factors.errors import AlphaAgentError, SettingError
+from factors.errors import AlphaAgentError, DataError, SettingError
 from factors.evaluation import Evaluation
 from factors.evaluator import Evaluator
+from factors.expression import fields
 from factors.legacy import parse_legacy
 from factors.metrics import split_metrics
 from factors.operators import COMPOSITES, OPERATORS
 from factors.parse import STANDARD_FIELDS, parse
-from factors.regularization import Limits, Zoo, penalty, structural_checks
+from factors.regularization import Limits
 from storage.ingest import import_market
 from storage.markets import Snapshot, list_markets, open_market, publish
 from storage.records import Records
@@ -40,11 +43,17 @@ FORMULA_FIRST = {"ignore_unknown_options": True}
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mine alpha factors whose numbers can be trusted.")
 data = typer.Typer(no_args_is_help=True, help="Markets: import, list, build the synthetic demo.")
 factors = typer.Typer(no_args_is_help=True, help="The team's library of accepted factors.")
+zoo = typer.Typer(no_args_is_help=True, help="Known alphas, which a candidate must differ from.")
 app.add_typer(data, name="data")
+app.add_typer(zoo, name="zoo")
 app.add_typer(factors, name="factors")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Market = Annotated[str, typer.Option(help="Name of an imported market.")]
+Dialect = Annotated[
+    Literal["alphaagent", "legacy"], typer.Option(help="How it is spelt; legacy as older published formulas.")
+]
+PARSERS = {"alphaagent": parse, "legacy": parse_legacy}
 Universe = Annotated[str | None, typer.Option(help="One of the market's universes; its first by default.")]
 
 
@@ -84,11 +93,15 @@ def mine(
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Random unless given.")] = None,
     universe: Universe = None,
     model: Annotated[str | None, typer.Option(help="A model's name, or offline.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the gate, e.g. length=40.")] = None,
     as_json: Json = False,
 ) -> None:
     """Search a market for factors along a direction."""
     budget = Budget(rounds=rounds, candidates=candidates, attempts=attempts, evaluations=evaluations, seconds=seconds)
-    request = RunRequest(direction=direction, market=market, universe=universe, seed=seed, model=model, budget=budget)
+    limits = Limits.model_validate({name: value for name, _, value in (text.partition("=") for text in limit or ())})
+    request = RunRequest(
+        direction=direction, market=market, universe=universe, seed=seed, model=model, budget=budget, limits=limits
+    )
     settings = Settings()
     check_request(settings, request)  # before there are records, so that a refused request leaves no trace
     with Records.open(settings.database_url) as records:
@@ -117,9 +130,7 @@ def evaluate_formula(
     formula: str,
     market: Market,
     universe: Universe = None,
-    dialect: Annotated[
-        Literal["alphaagent", "legacy"], typer.Option(help="How it is spelt; legacy as older published formulas.")
-    ] = "alphaagent",
+    dialect: Dialect = "alphaagent",
     values: Annotated[Path | None, typer.Option(help="Write (date, symbol, value) to this Parquet file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -130,8 +141,7 @@ def evaluate_formula(
         raise SettingError(f"{values} is a directory, not a file to write")
     snapshot = open_market(Settings().home, market)
     universe = snapshot.universe(universe)
-    read = parse_legacy if dialect == "legacy" else parse
-    expr = read(formula, (*snapshot.fields, "return"))
+    expr = PARSERS[dialect](formula, (*snapshot.fields, "return"))
     panel, labels = load_panel(snapshot, universe)
     evaluator = Evaluator(panel)
     with evaluator.values(expr) as result:
@@ -158,27 +168,61 @@ def check(
     as_json: Json = False,
 ) -> None:
     """The structural verdict on a formula: exit status 0 accepted, 1 refused, 2 not a formula."""
-    settings, limits, zoo = Settings(), Limits(), Zoo()
+    settings = Settings()
     columns: tuple[str, ...] = STANDARD_FIELDS
     if market is not None:
         columns = (*open_market(settings.home, market).fields, "return")
-        with Records.open(settings.database_url) as records:
-            known = (factor for factor in records.library(market) if readable(factor, columns))
-            zoo = Zoo((factor.name, parse(factor.formula, columns)) for factor in known)
     expr = parse(formula, columns)
-    checks = structural_checks(expr, zoo, limits)
-    accepted = all(item.passed for item in checks)
+    with Records.open(settings.database_url) as records:
+        library = records.library(market) if market is not None else []
+        found = inspect(expr, known_alphas(records.alphas(), library), settings.limits)
     if as_json:
-        document = {
-            "formula": str(expr),
-            "accepted": accepted,
-            "penalty": penalty(expr, zoo, limits),
-            "checks": [item.model_dump() for item in checks],
-        }
-        typer.echo(json.dumps(document, indent=2))
+        typer.echo(found.model_dump_json(indent=2))
     else:
-        display.checks(Console(), str(expr), checks)
-    raise typer.Exit(0 if accepted else 1)
+        display.inspection(Console(), found)
+    raise typer.Exit(0 if found.accepted else 1)
+
+
+@zoo.command("list")
+def list_zoo(
+    market: Annotated[str | None, typer.Option(help="With this market's library, and what it lacks for each.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The known alphas: published ones, then those imported, then a market's library."""
+    settings = Settings()
+    columns = None if market is None else {*open_market(settings.home, market).fields, "return"}
+    with Records.open(settings.database_url) as records:
+        library = [] if market is None else records.library(market)
+        alphas = [*published(), *records.alphas(), *(Alpha(one.name, read(one.formula), "library") for one in library)]
+    entries = [
+        {
+            "name": alpha.name,
+            "formula": str(alpha.expr),
+            "source": alpha.source,
+            "needs": sorted(fields(alpha.expr) - (set(STANDARD_FIELDS) if columns is None else columns)),
+        }
+        for alpha in alphas
+    ]
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+    else:
+        display.zoo(Console(), entries)
+
+
+@zoo.command("import")
+def import_zoo(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV of name and formula.")],
+    dialect: Dialect = "alphaagent",
+) -> None:
+    """Make more alphas known; a file with a line that is none imports nothing."""
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source} is no text in UTF-8") from error
+    alphas = read_alphas(lines, source.name, PARSERS[dialect])
+    with Records.open(Settings().database_url) as records:
+        records.add_alphas(alphas)
+    typer.echo(f"{len(alphas)} alphas of {source.name} are known now")
 
 
 @app.command()

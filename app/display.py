@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import groupby
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,12 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from app.inspection import Inspection
 from app.settings import Settings
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.hypothesis import Factor
 from factors.operators import Composite, Kind, Operator
 from factors.significance import expected_best_t
-from factors.verdict import Check
 from storage.markets import Snapshot
 from storage.runs import Run, RunEvent
 
@@ -176,14 +177,38 @@ def _curves(console: Console, title: str, curves: dict[str, dict[str, float | No
     console.print(table)
 
 
-def checks(console: Console, formula: str, verdict: Iterable[Check]) -> None:
-    """The checks of a formula."""
-    table = Table(title=escape(formula), title_justify="left")
+def inspection(console: Console, found: Inspection) -> None:
+    """The checks of a formula, its penalty, and the alphas nearest to it."""
+    table = Table(title=escape(found.formula), title_justify="left")
     for column in ("check", "value", "limit", "", "hint"):
         table.add_column(column)
-    for check in verdict:
+    for check in found.checks:
         mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
-        table.add_row(check.name, f"{check.value:g}", f"{check.limit:g}", mark, escape(check.hint))
+        table.add_row(check.name, f"{check.value:.3g}", f"{check.limit:g}", mark, escape(check.hint))
+    console.print(table)
+    terms = ", ".join(f"{name} {value:.2f}" for name, value in asdict(found.terms).items())
+    console.print(f"R_g {found.penalty:.2f} of {terms}", highlight=False)
+    columns = {
+        "nearest, whatever the numbers": [match.alpha for match in found.parametric],
+        "nodes": [str(match.nodes) for match in found.parametric],
+        "share": [f"{match.share:.0%}" for match in found.parametric],
+        "in common": [match.subtree for match in found.parametric],
+    }
+    near = Table(*columns)
+    for row in zip(*columns.values(), strict=True):
+        near.add_row(*map(escape, row))
+    console.print(near)
+
+
+def zoo(console: Console, entries: list[dict[str, Any]]) -> None:
+    """Known alphas, with the columns that they need and the market, or most markets, lack."""
+    table = Table("alpha", "needs", "formula", expand=True)
+    for source, of_source in groupby(entries, key=lambda entry: str(entry["source"])):
+        table.add_section()
+        table.add_row(f"[bold]{escape(source)}[/]", "", "")
+        for entry in of_source:
+            needs = " ".join(f"${name}" for name in entry["needs"])
+            table.add_row(escape(str(entry["name"])), needs, escape(str(entry["formula"])))
     console.print(table)
 
 

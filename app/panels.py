@@ -1,17 +1,22 @@
 """The panel and labels of a snapshot, from the files beside it if some process has laid them out before."""
 
 import hashlib
+import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
 import factors
 import storage
+from factors.alphas import Alpha
+from factors.evaluator import Evaluator
 from factors.labels import Labels, forward_returns
-from factors.mapping import read_mapping, write_mapping
+from factors.mapping import read_array, read_mapping, write_array, write_mapping
 from factors.panel import Panel
+from factors.redundancy import Sample, readable, sample
 from factors.team import Team
 from storage.markets import Snapshot
 
@@ -19,8 +24,7 @@ from storage.markets import Snapshot
 @lru_cache(maxsize=2)
 def load_panel(snapshot: Snapshot, universe: str) -> tuple[Panel, Labels]:
     """A snapshot's in-sample panel and its labels; the two last used are kept mapped."""
-    name = f"{snapshot.id}-{hashlib.sha256(universe.encode()).hexdigest()[:16]}"
-    folder = snapshot.path.parent / ".panels" / name / _sources()
+    folder = _folder(snapshot, universe)
     with suppress(OSError, ValueError):
         return read_mapping(folder)
     team = Team()
@@ -30,6 +34,26 @@ def load_panel(snapshot: Snapshot, universe: str) -> tuple[Panel, Labels]:
     with suppress(OSError):  # a full disk, or one that is read only, costs the next process the same seconds again
         _publish(folder, panel, labels)
     return panel, labels
+
+
+def _folder(snapshot: Snapshot, universe: str) -> Path:
+    name = f"{snapshot.id}-{hashlib.sha256(universe.encode()).hexdigest()[:16]}"
+    return snapshot.path.parent / ".panels" / name / _sources()
+
+
+def load_sample(snapshot: Snapshot, universe: str, alphas: Iterable[Alpha], evaluator: Evaluator) -> Sample:
+    """Ranks of known alphas on some train days, from a file beside the panel's once they were computed."""
+    known = readable(alphas, evaluator.panel)
+    name = hashlib.sha256("\n".join(str(alpha.expr) for alpha in known).encode()).hexdigest()[:16]
+    path = _folder(snapshot, universe) / f"alphas-{name}.npy"
+    with suppress(OSError, ValueError):
+        return Sample(known, read_array(path))
+    found = sample(known, evaluator)
+    with suppress(OSError):  # as for the panel
+        partial = path.with_name(f"{path.stem}-{os.getpid()}.npy")
+        write_array(partial, found.ranks)
+        partial.replace(path)
+    return found
 
 
 @cache

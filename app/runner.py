@@ -7,10 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Collection
+from functools import cache
 from queue import SimpleQueue
 
-from app.panels import load_panel
+from app.inspection import known_alphas
+from app.panels import load_panel, load_sample
 from app.settings import Settings
+from factors.alphas import published
 from factors.errors import AlphaAgentError, FormulaError, SettingError
 from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
@@ -41,9 +44,16 @@ class Runner:
     def submit(self, request: RunRequest) -> Run:
         """Check a request and record it as a queued run; raises what :func:`check_request` does."""
         snapshot, universe, model = check_request(self.settings, request)
+        limits = self.settings.limits.changed(request.limits, self.settings.loosest_limits)
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
         return self.records.create_run(
-            request, universe=universe, snapshot=snapshot.id, seed=seed, model=model, executor=self.executor
+            request,
+            universe=universe,
+            snapshot=snapshot.id,
+            seed=seed,
+            model=model,
+            limits=limits,
+            executor=self.executor,
         )
 
     def cancel_all(self) -> None:
@@ -75,15 +85,19 @@ class Runner:
         snapshot = open_market(self.settings.home, run.market, run.snapshot)
         panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds
+        evaluator = Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline)
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
-        library = self.records.library(run.market, before=began)
+        imported = self.records.alphas(before=began)
+        library = [one for one in self.records.library(run.market, before=began) if readable(one, panel.fields)]
         return Workbench(
             run=run,
             researcher=researcher(self.settings, run.model),
-            evaluator=Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline),
+            evaluator=evaluator,
             labels=labels,
-            library=tuple(factor for factor in library if readable(factor, panel.fields)),
+            library=tuple(library),
+            known=known_alphas(imported, library),
+            sample=cache(lambda: load_sample(snapshot, run.universe, [*published(), *imported], evaluator)),
             records=self.records,
             cancelled=self._stopping.is_set,
             deadline=deadline,
@@ -126,8 +140,9 @@ def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, st
 
     Raises:
         NotFoundError: no such market or universe.
-        SettingError: a model that cannot be used here.
+        SettingError: a model that cannot be used here, or limits looser than may be.
     """
+    settings.limits.changed(request.limits, settings.loosest_limits)
     snapshot = open_market(settings.home, request.market)
     model = request.model or (settings.model if settings.openai_api_key else OFFLINE)
     researcher(settings, model)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problems
+from app.inspection import Inspection, inspect, known_alphas, read
 from app.runner import Runner, RunQueue
 from app.settings import Settings
 from factors.errors import SettingError
@@ -192,6 +193,15 @@ def get_factors(
 def get_factor(factor_id: str, runner: Shared) -> Factor:
     """One factor."""
     return runner.records.factor(factor_id)
+
+
+@routes.get("/factors/{factor_id}/neighbours")
+def get_neighbours(factor_id: str, runner: Shared) -> Inspection:
+    """A factor beside the published alphas, the imported ones, and the other factors of its market."""
+    factor = runner.records.factor(factor_id)
+    others = [other for other in runner.records.library(factor.market) if other.id != factor.id]
+    known = known_alphas(runner.records.alphas(), others)
+    return inspect(read(factor.formula), known, runner.settings.limits)
 
 
 @routes.get("/operators")

@@ -60,7 +60,7 @@ def _comparison(results: Results) -> str:
             share = f"{reached / goal:.0%}" if reached is not None and goal else "–"
             row += [_number(reached), _number(peer.prototype[position]), _number(goal), share]
         rows.append(row)
-    return _table(titles, rows)
+    return table(titles, rows)
 
 
 def _limits(results: Results) -> str:
@@ -78,7 +78,7 @@ def _limits(results: Results) -> str:
         [f"B100 candidates a second, {size}", _number(batch_per_second(results, size)), "", ""]
         for size in results.sizes
     ]
-    return _table(["figure", "measured", "limit", ""], rows)
+    return table(["figure", "measured", "limit", ""], rows)
 
 
 def _per_formula(results: Results, size: str) -> str:
@@ -108,7 +108,7 @@ def _per_formula(results: Results, size: str) -> str:
         f"{results.bandwidth / 1e9:.0f} GB/s (both defined in `floor.py`).\n\n"
     )
     parts = ["kunquant_64 bare run", "py_alpha_lib values"]
-    return head + _table(["", "ours", "our values", "our metrics", "compute", "bandwidth", *engines, *parts], rows)
+    return head + table(["", "ours", "our values", "our metrics", "compute", "bandwidth", *engines, *parts], rows)
 
 
 def _number_types(results: Results) -> str:
@@ -124,7 +124,7 @@ def _number_types(results: Results) -> str:
         for size in results.sizes
         for engine in ("kunquant_64", "kunquant_32")
     ]
-    return "The comparison above uses its 64-bit numbers, as ours are.\n\n" + _table(
+    return "The comparison above uses its 64-bit numbers, as ours are.\n\n" + table(
         ["size", "", "total ÷ ours", "bare run ÷ ours", "B100 ÷ ours", "W12 total, ms", "W12 bare run, ms"], rows
     )
 
@@ -148,7 +148,7 @@ def _agreements(results: Results, kind: str) -> str:
             ]
         )
     ]
-    return "\n\n".join([f"### {kind.capitalize()} market", _table(["", *engines], rows), *batches])
+    return "\n\n".join([f"### {kind.capitalize()} market", table(["", *engines], rows), *batches])
 
 
 def _refusals(results: Results) -> str:
@@ -180,7 +180,8 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="ascii", errors="replace").splitlines() if Path(path).exists() else []
 
 
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -1,19 +1,10 @@
 """What a measured candidate must show to enter the library: checks on train and valid, never on the hold-out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from factors.evaluation import SplitMetrics
-from factors.kernels import daily
-from factors.kernels.elementwise import Values
-from factors.labels import within
-from factors.panel import Panel
 from factors.verdict import Check
-
-Ranks = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +18,8 @@ class Thresholds:
         persistence: least share of the train rank IC that the valid split keeps.
         coverage: least share of tradable cells with a value, in either split.
         turnover: most of the book traded a day; above it costs eat any daily IC seen in practice.
-        redundancy: most absolute mean daily rank correlation with an accepted factor on train.
+        redundancy: most absolute mean daily rank correlation with an accepted factor or a published alpha on train.
+        marginal: what the train rank IC of the part that the accepted factors leave unexplained, date by date, exceeds.
     """
 
     t_stat: float = 1.65
@@ -35,6 +27,7 @@ class Thresholds:
     coverage: float = 0.6
     turnover: float = 0.7
     redundancy: float = 0.7
+    marginal: float = 0.0
 
 
 def admission_checks(splits: Mapping[str, SplitMetrics], thresholds: Thresholds) -> tuple[Check, ...]:
@@ -72,23 +65,18 @@ def admission_checks(splits: Mapping[str, SplitMetrics], thresholds: Thresholds)
     )
 
 
-def train_ranks(values: Values, panel: Panel) -> Ranks:
-    """Daily ranks of a factor among tradable members over the train split, float32 ``[tiles, days, 64]``."""
-    start, stop = within(panel, "train")
-    ranks = np.empty((values.shape[0], stop - start, values.shape[2]), np.float32)
-    daily.ranks(values, panel.eligible, ranks, start, 0, stop - start)
-    return ranks
+def redundancy_check(correlations: Mapping[str, float], thresholds: Thresholds) -> Check:
+    """The largest absolute mean daily rank correlation with a known factor, by the factor's formula or name."""
+    nearest = max(correlations, key=lambda name: abs(correlations[name]), default="")
+    hint = f"moves with {nearest}, which is known; look for a different effect"
+    return _at_most("redundancy", abs(correlations.get(nearest, 0.0)), thresholds.redundancy, hint)
 
 
-def redundancy_check(ranks: Ranks, accepted: Iterable[tuple[str, Ranks]], thresholds: Thresholds) -> Check:
-    """Largest absolute mean daily rank correlation with accepted factors, each its formula and train ranks."""
-    largest, nearest = 0.0, ""
-    for formula, other in accepted:
-        correlation = abs(daily.mean_correlation(ranks, other))
-        if correlation > largest:
-            largest, nearest = correlation, formula
-    hint = f"moves with the accepted factor {nearest}; look for a different effect"
-    return _at_most("redundancy", largest, thresholds.redundancy, hint)
+def marginal_check(rank_ic: float, thresholds: Thresholds) -> Check:
+    """The rank IC of what the accepted factors do not explain."""
+    passed = rank_ic > thresholds.marginal
+    hint = f"what the accepted factors do not explain of it has a train rank IC of {rank_ic:.4f}; it adds nothing"
+    return Check(name="marginal", value=rank_ic, limit=thresholds.marginal, passed=passed, hint="" if passed else hint)
 
 
 def _at_least(name: str, value: float, limit: float, hint: str) -> Check:

@@ -1,7 +1,8 @@
 """The alphas planted in the synthetic demo market: their formulas, and the drift they give to returns.
 
-Each formula is in the factor language, on adjusted bars. The functions below are the generator's own
-evaluation of them, one cross-section at a time, on the trailing window of bars that ends today.
+Each formula is in the factor language, on adjusted bars. The persistent ones are none that is published, nor do they
+rank as one does: what a search finds of them is its own. The functions below are the generator's own evaluation of
+them, one cross-section at a time, on the trailing window of bars that ends today.
 """
 
 from collections.abc import Callable
@@ -52,18 +53,18 @@ class Bars(NamedTuple):
 
 PLANTS = (
     Plant(
-        "price_volume_divergence",
+        "volume_on_gains",
         "persistent",
-        "-1 * TS_CORR($close, $volume, 20)",
+        "-1 * TS_CORR($return, $volume, 20)",
         0.045,
-        "Every year: names whose price and volume move apart outperform.",
+        "Every year: names whose volume comes with gains fall behind.",
     ),
     Plant(
-        "short_reversal",
+        "close_location",
         "persistent",
-        "-1 * (($close - TS_MEAN($close, 5)) / TS_STD($close, 5))",
+        "-1 * TS_MEAN(($close - $low) / ($high - $low), 5)",
         0.045,
-        "Every year: a price stretched above its five-day mean falls back.",
+        "Every year: names that close near the top of their range for a week fall back.",
     ),
     Plant(
         "skipped_momentum",
@@ -111,13 +112,12 @@ def _correlation(left: Floats, right: Floats) -> Floats:
     return covariance / (_deviation(left) * _deviation(right))
 
 
-def _price_volume_divergence(bars: Bars) -> Floats:
-    return -_correlation(bars.close, bars.volume)
+def _volume_on_gains(bars: Bars) -> Floats:
+    return -_correlation(bars.close[1:] / bars.close[:-1], bars.volume[1:])
 
 
-def _short_reversal(bars: Bars) -> Floats:
-    stretch: Floats = bars.close[-1] - _mean(bars.close)
-    return -stretch / _deviation(bars.close)
+def _close_location(bars: Bars) -> Floats:
+    return -_mean((bars.close - bars.low) / (bars.high - bars.low))
 
 
 def _skipped_momentum(bars: Bars) -> Floats:
@@ -140,8 +140,8 @@ def _return_persistence(bars: Bars) -> Floats:
 
 # Rows of the trailing window and the formula on it, up to a positive factor that ranks do not see.
 _SIGNALS: dict[str, tuple[int, Callable[[Bars], Floats]]] = {
-    "price_volume_divergence": (20, _price_volume_divergence),
-    "short_reversal": (5, _short_reversal),
+    "volume_on_gains": (21, _volume_on_gains),
+    "close_location": (5, _close_location),
     "skipped_momentum": (121, _skipped_momentum),
     "narrow_range": (20, _narrow_range),
     "volume_instability": (20, _volume_instability),

@@ -20,7 +20,7 @@ def write_mapping(folder: Path, panel: Panel, labels: Labels) -> None:
     arrays = {name: getattr(panel, name) for name in _PANEL} | {name: getattr(labels, name) for name in _LABELS}
     arrays |= {f"field-{number}": values for number, values in enumerate(panel.fields.values())}
     for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", values)
+        write_array(folder / f"{name}.npy", values)
     about = {
         "fields": list(panel.fields),
         "symbols": panel.symbols,
@@ -40,14 +40,27 @@ def read_mapping(folder: Path) -> tuple[Panel, Labels]:
     about: Mapping[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     panel = Panel(
         symbols=tuple(about["symbols"]),
-        fields={name: _open(folder, f"field-{number}") for number, name in enumerate(about["fields"])},
+        fields={name: read_array(folder / f"field-{number}.npy") for number, name in enumerate(about["fields"])},
         splits={name: (start, stop) for name, (start, stop) in about["splits"].items()},
-        **{name: _open(folder, name) for name in _PANEL},
+        **{name: read_array(folder / f"{name}.npy") for name in _PANEL},
     )
-    return panel, Labels(horizons=tuple(about["horizons"]), **{name: _open(folder, name) for name in _LABELS})
+    return panel, Labels(
+        horizons=tuple(about["horizons"]), **{name: read_array(folder / f"{name}.npy") for name in _LABELS}
+    )
 
 
-def _open(folder: Path, name: str) -> NDArray[Any]:
+def write_array(path: Path, values: NDArray[Any]) -> None:
+    """Write an array to a file of that name, which ends in ``.npy``."""
+    np.save(path, values)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Map what :func:`write_array` wrote.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it is damaged.
+    """
     # Copy on write rather than read only, for which the kernels would be compiled a second time; nobody writes. And a
     # plain array, as Numba is slow to recognise a memmap.
-    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))

@@ -1,150 +1,212 @@
 """The structural gate: originality, alignment and complexity of a candidate, before anything is measured.
 
-Source: Tang et al. 2025 (AlphaAgent, KDD, arXiv 2502.16789), section on regularized exploration.
+Source: Tang et al. 2025 (AlphaAgent, KDD, arXiv 2502.16789), section 4.2 on regularized exploration.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from factors.expression import Expr, Number, distinct, fields, walk
+from pydantic import BaseModel, ConfigDict, Field
+
+from factors.errors import SettingError
+from factors.expression import Expr, Number, fields, walk
 from factors.verdict import Check
+from factors.zoo import Likeness, Match, Zoo
+
+ALPHA = 0.5  #: weight of c1, hypothesis and description, beside c2, description and formula
+_THIRD = 1 / 3  # each term of R_g, and of its exploration term, weighs alike
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(BaseModel):
     """What the gate refuses above (below, for alignment), each with its reason.
 
     Attributes:
-        length: SL, nodes. Of the 101 published formulaic alphas nine in ten are shorter than 60 nodes.
+        length: SL, nodes. Of the 101 published formulaic alphas all but the longest are shorter than 60 nodes.
         parameters: PC, free numbers. More knobs than this fit a history rather than describe an idea.
         fields: distinct columns. Open, high, low, close and volume together are five.
         depth: levels. Deeper nests have no reading in words.
         look_back: rows. A trading year; longer ones leave too little train history.
-        shared_nodes: size of the largest sub-formula shared with a known alpha.
-        alignment: least agreement of hypothesis, description and formula, in [0, 1].
+        shared_nodes: S, nodes that a part has in common with a known alpha, to the number. Nine in ten of the 101
+            share no more with any other of them.
+        variation: share of the formula that is a known alpha but for its numbers, where that is more than
+            ``shared_nodes``. Of the 101 only those pass it that their author varied himself.
+        alignment: C, least agreement of hypothesis, description and formula, in [0, 1].
     """
 
-    length: int = 60
-    parameters: int = 12
-    fields: int = 5
-    depth: int = 14
-    look_back: int = 260
-    shared_nodes: int = 8
-    alignment: float = 0.5
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    length: int = Field(default=60, ge=1, le=256)
+    parameters: int = Field(default=12, ge=0, le=128)
+    fields: int = Field(default=5, ge=1, le=64)
+    depth: int = Field(default=14, ge=1, le=32)
+    look_back: int = Field(default=260, ge=0, le=100_000)
+    shared_nodes: int = Field(default=8, ge=1, le=256)
+    variation: float = Field(default=0.7, ge=0, le=1)
+    alignment: float = Field(default=0.5, ge=0, le=1)
+
+    def changed(self, changes: "Limits", loosest: "Limits") -> "Limits":
+        """These limits with those that ``changes`` was given.
+
+        Raises:
+            SettingError: one is looser than ``loosest`` allows.
+        """
+        given = {name: getattr(changes, name) for name in changes.model_fields_set}
+        for name, value in given.items():
+            bound = getattr(loosest, name)
+            if (value < bound) if name == "alignment" else (value > bound):
+                most = "at least" if name == "alignment" else "at most"
+                raise SettingError(f"limits.{name} must be {most} {bound:g} on this server, not {value:g}")
+        return self.model_copy(update=given)
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """The largest sub-formula shared with a known alpha, ``nodes`` large; ``alpha`` is the known one's name."""
+class Complexity:
+    """How complex a formula is, as it is written.
 
-    nodes: int
-    subtree: Expr
-    alpha: str
-
-
-class Zoo:
-    """Known alphas, indexed by sub-formula: expressions are hash-consed, so sharing a subtree is sharing an object."""
-
-    def __init__(self, alphas: Iterable[tuple[str, Expr]] = ()) -> None:
-        self._owner: dict[Expr, str] = {}
-        self._roots: dict[Expr, str] = {}
-        for name, expr in alphas:
-            self.add(name, expr)
-
-    def add(self, name: str, expr: Expr) -> None:
-        """Make an alpha known; the first to hold a sub-formula is named as its owner."""
-        self._roots.setdefault(expr, name)
-        for node in distinct(expr):
-            if node.children:
-                self._owner.setdefault(node, name)
-
-    def add_tried(self, name: str, expr: Expr) -> None:
-        """Make exactly this formula known, so that trying it again is a duplicate, while its parts stay free to use."""
-        self._roots.setdefault(expr, name)
-
-    def known_as(self, expr: Expr) -> str | None:
-        """The name under which exactly this formula is known, if it is."""
-        return self._roots.get(expr)
-
-    def nearest(self, expr: Expr) -> Match | None:
-        """The largest common subtree with any known alpha: s(f, g) maximised over the zoo."""
-        shared = [node for node in distinct(expr) if node in self._owner]
-        if not shared:
-            return None
-        largest = max(shared, key=lambda node: node.size)
-        return Match(largest.size, largest, self._owner[largest])
-
-
-def structural_checks(expr: Expr, zoo: Zoo, limits: Limits) -> tuple[Check, ...]:
-    """Complexity and originality of a formula, each as a check."""
-    columns = fields(expr)
-    upper = [
-        ("length", expr.size, limits.length, "shorten it to at most {limit} nodes; it has {value}"),
-        ("parameters", _parameters(expr), limits.parameters, "use at most {limit} numbers; it has {value}"),
-        ("fields", len(columns), limits.fields, "read at most {limit} fields; it reads {value}"),
-        ("depth", expr.depth, limits.depth, "nest at most {limit} levels; it has {value}"),
-        ("look_back", expr.look_back, limits.look_back, "look back at most {limit} rows; it needs {value}"),
-    ]
-    checks = [
-        Check(
-            name=name,
-            value=value,
-            limit=limit,
-            passed=value <= limit,
-            hint="" if value <= limit else hint.format(value=value, limit=limit),
-        )
-        for name, value, limit, hint in upper
-    ]
-    return (*checks, *_originality(expr, zoo, limits))
-
-
-def _originality(expr: Expr, zoo: Zoo, limits: Limits) -> tuple[Check, Check]:
-    match = zoo.nearest(expr)
-    known_as = zoo.known_as(expr)
-    shared = match.nodes if match else 0
-    original = shared <= limits.shared_nodes
-    hint = ""
-    if match and not original:
-        hint = f"shares {shared} nodes with {match.alpha}: {match.subtree}; change that part"
-    return (
-        Check(
-            name="duplicate",
-            value=float(known_as is not None),
-            limit=0,
-            passed=known_as is None,
-            hint=f"this formula is already known as {known_as}; propose another" if known_as else "",
-        ),
-        Check(name="originality", value=shared, limit=limits.shared_nodes, passed=original, hint=hint),
-    )
-
-
-def alignment_check(alignment: float, reason: str, limits: Limits) -> Check:
-    """Agreement C = (c1 + c2) / 2 of hypothesis, description and formula against its limit."""
-    passed = alignment >= limits.alignment
-    return Check(
-        name="alignment", value=alignment, limit=limits.alignment, passed=passed, hint="" if passed else reason
-    )
-
-
-def penalty(expr: Expr, zoo: Zoo, limits: Limits, alignment: float = 1.0) -> float:
-    """R_g = (SL + PC + ER) / 3, each scaled to [0, 1] by its limit; ER = (S + (1 - C) + log(1 + |F|)) / 3 likewise.
-
-    The paper prints +C in ER, which would reward misalignment; 1 - C is what its text describes.
+    Attributes:
+        length: SL, nodes.
+        parameters: PC, numbers in it, windows among them.
+        fields: |F|, distinct columns.
+        depth: levels.
+        look_back: rows of history beyond the current one.
     """
-    match = zoo.nearest(expr)
-    exploration = (
-        _share(match.nodes if match else 0, limits.shared_nodes)
-        + (1 - alignment)
-        + _share(math.log1p(len(fields(expr))), math.log1p(limits.fields))
-    ) / 3
-    return (_share(expr.size, limits.length) + _share(_parameters(expr), limits.parameters) + exploration) / 3
+
+    length: int
+    parameters: int
+    fields: int
+    depth: int
+    look_back: int
+
+    @classmethod
+    def of(cls, expr: Expr) -> "Complexity":
+        """Measure a formula."""
+        parameters = sum(isinstance(node, Number) for node in walk(expr))
+        return cls(expr.size, parameters, len(fields(expr)), expr.depth, expr.look_back)
 
 
-def _parameters(expr: Expr) -> int:
-    """PC: numbers written in the formula, windows among them."""
-    return sum(isinstance(node, Number) for node in walk(expr))
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """R_g and its terms, each scaled to [0, 1] by its limit; lower is better.
+
+    R_g = (SL + PC + ER) / 3 and ER = (S + (1 - C) + log(1 + |F|)) / 3, equation 8 with equal weights. The paper prints
+    +C in ER, which would punish agreement; 1 - C is what its text describes.
+
+    Attributes:
+        length: SL.
+        parameters: PC.
+        similarity: S, parametric.
+        misalignment: 1 - C.
+        fields: log(1 + |F|).
+    """
+
+    length: float
+    parameters: float
+    similarity: float
+    misalignment: float
+    fields: float
+
+    @property
+    def exploration(self) -> float:
+        """ER."""
+        return (self.similarity + self.misalignment + self.fields) * _THIRD
+
+    @property
+    def total(self) -> float:
+        """R_g."""
+        return (self.length + self.parameters + self.exploration) * _THIRD
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What the gate sees of a formula without asking anybody.
+
+    Attributes:
+        expr: the formula.
+        complexity: of it as it is written.
+        likeness: to the known alphas.
+    """
+
+    expr: Expr
+    complexity: Complexity
+    likeness: Likeness
+
+    @classmethod
+    def of(cls, expr: Expr, zoo: Zoo) -> "Structure":
+        """Look at a formula beside the known alphas."""
+        return cls(expr, Complexity.of(expr), zoo.likeness(expr))
+
+    @property
+    def variation(self) -> float:
+        """The share of its canonical form that is a known alpha but for its numbers."""
+        return self.likeness.parametric_nodes / self.likeness.size
+
+    def checks(self, limits: Limits) -> tuple[Check, ...]:
+        """Complexity and originality, each as a check."""
+        upper = (
+            ("length", "shorten it to at most {limit} nodes; it has {value}"),
+            ("parameters", "use at most {limit} numbers; it has {value}"),
+            ("fields", "read at most {limit} fields; it reads {value}"),
+            ("depth", "nest at most {limit} levels; it has {value}"),
+            ("look_back", "look back at most {limit} rows; it needs {value}"),
+        )
+        return (
+            *(_at_most(name, getattr(self.complexity, name), getattr(limits, name), hint) for name, hint in upper),
+            *self.originality(limits),
+        )
+
+    def penalty(self, limits: Limits, alignment: float = 1.0) -> Penalty:
+        """R_g of the formula, whose hypothesis, description and formula agree so well."""
+        return Penalty(
+            length=_share(self.complexity.length, limits.length),
+            parameters=_share(self.complexity.parameters, limits.parameters),
+            similarity=_share(self.likeness.parametric_nodes, limits.shared_nodes),
+            misalignment=1 - alignment,
+            fields=_share(math.log1p(self.complexity.fields), math.log1p(limits.fields)),
+        )
+
+    def originality(self, limits: Limits) -> tuple[Check, Check, Check]:
+        """Likeness to the known alphas, each kind as a check."""
+        exact, known = self.likeness.nodes, self.likeness.known_as
+        alike = self.variation if self.likeness.parametric_nodes > limits.shared_nodes else 0.0
+        shares = _quoted(self.likeness.exact)
+        varies = f"{alike:.0%} of it is {_quoted(self.likeness.parametric)} with other numbers at most"
+        return (
+            Check(
+                name="duplicate",
+                value=float(known is not None),
+                limit=0,
+                passed=known is None,
+                hint=f"it ranks as {known} does, whatever its numbers and sign; propose another" if known else "",
+            ),
+            _at_most("originality", exact, limits.shared_nodes, f"shares {shares}; change that part"),
+            _at_most("variation", alike, limits.variation, f"{varies}; a new window is no new idea"),
+        )
+
+
+def alignment_check(agreement: float, reason: str, limits: Limits) -> Check:
+    """Agreement C of hypothesis, description and formula against its limit."""
+    passed = agreement >= limits.alignment
+    return Check(
+        name="alignment", value=agreement, limit=limits.alignment, passed=passed, hint="" if passed else reason
+    )
+
+
+def agreement(hypothesis_description: float, description_formula: float) -> float:
+    """C(h, d, f) = alpha c1(h, d) + (1 - alpha) c2(d, f), all in [0, 1]."""
+    return ALPHA * hypothesis_description + (1 - ALPHA) * description_formula
+
+
+def _at_most(name: str, value: float, limit: float, hint: str) -> Check:
+    passed = value <= limit
+    text = "" if passed else hint.replace("{value}", f"{value:g}").replace("{limit}", f"{limit:g}")
+    return Check(name=name, value=value, limit=limit, passed=passed, hint=text)
+
+
+def _quoted(matches: tuple[Match, ...]) -> str:
+    if not matches:
+        return "nothing"
+    return f"{matches[0].nodes} nodes with {matches[0].alpha}: {matches[0].subtree}"
 
 
 def _share(value: float, limit: float) -> float:
-    return min(value / limit, 1.0)
+    return min(value / limit, 1.0) if limit else float(value > 0)

@@ -14,13 +14,13 @@ from multiprocessing import get_context
 import numpy as np
 import polars as pl
 
-from factors.admission import Thresholds, redundancy_check, train_ranks
 from factors.evaluator import evaluate
 from factors.expression import SECTOR, Expr, Field, Number, call
 from factors.labels import forward_returns
 from factors.metrics import split_metrics
 from factors.operators import OPERATORS, Operator, ParameterKind
 from factors.panel import Panel
+from factors.redundancy import correlation, train_ranks
 
 DAYS, INSTRUMENTS = 40, 5
 MEASURES = "metrics"
@@ -48,7 +48,7 @@ def compiled(name: str) -> str:
     values = evaluate(Field("close"), panel)
     split_metrics(values, forward_returns(panel), panel)
     ranks = train_ranks(values, panel)
-    redundancy_check(ranks, [("", ranks)], Thresholds())
+    correlation(ranks, ranks)
     return name
 
 

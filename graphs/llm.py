@@ -8,9 +8,11 @@ from openai import OpenAIError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from factors.errors import ResearcherError
+from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
 from factors.regularization import Limits
 from factors.verdict import hints
+from factors.wording import in_words
 from graphs.prompts import operator_table, render
 from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 
@@ -52,6 +54,7 @@ class LanguageModelResearcher:
             hypotheses=_lines(h.statement for h in brief.hypotheses),
             lessons=_lines(f.lesson for f in brief.feedback),
             library=_lines(brief.library),
+            refusals=_lines(f"{name}: {times}" for name, times in brief.refusals.items()),
         )
         return self._ask(prompt, Idea)
 
@@ -63,7 +66,8 @@ class LanguageModelResearcher:
             count=count,
             fields=_fields(brief),
             operators=operator_table(),
-            limits=_limits(),
+            limits=_limits(brief.limits),
+            avoid=_lines(brief.avoid),
             trials=_lines(map(_summary, brief.trials[-_TRIALS_SHOWN:])),
         )
         return _drafts(self._ask(prompt, _Formulas))[:count]
@@ -75,20 +79,21 @@ class LanguageModelResearcher:
             hypothesis=hypothesis.model_dump_json(indent=2),
             fields=_fields(brief),
             operators=operator_table(),
-            limits=_limits(),
+            limits=_limits(brief.limits),
+            avoid=_lines(brief.avoid),
             refused=_lines(map(_summary, refused)),
         )
         rewritten: list[Draft | None] = [*_drafts(self._ask(prompt, _Formulas))]
         return (rewritten + [None] * len(refused))[: len(refused)]
 
-    def judge(self, hypothesis: Hypothesis, candidate: Candidate) -> Alignment:
+    def judge(self, hypothesis: Hypothesis, candidate: Candidate, expr: Expr) -> Alignment:
         """Ask how well hypothesis, description and formula agree."""
         prompt = render(
             "judge",
             hypothesis=hypothesis.statement,
             specification=hypothesis.specification,
             description=candidate.description,
-            formula=candidate.formula,
+            formula=in_words(expr),
         )
         return self._ask(prompt, Alignment)
 
@@ -121,8 +126,7 @@ def _fields(brief: Brief) -> str:
     return ", ".join(f"${name}" for name in brief.fields)
 
 
-def _limits() -> str:
-    limits = Limits()
+def _limits(limits: Limits) -> str:
     return (
         f"at most {limits.length} nodes, {limits.parameters} numbers, {limits.fields} fields, {limits.depth} levels, "
         f"{limits.look_back} rows of look-back"

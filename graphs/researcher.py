@@ -4,12 +4,15 @@ The graph calls a :class:`Researcher` and cannot tell a language model from the 
 nothing between calls: all it may use is in the :class:`Brief`, so a run can be stopped, moved and replayed.
 """
 
+from collections import Counter
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from factors.evaluation import Evaluation
+from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
+from factors.regularization import Limits, agreement
 from factors.verdict import Check, Verdict
 
 
@@ -59,7 +62,8 @@ class Brief(BaseModel):
     """All that a researcher may know when it is asked: train and valid results only.
 
     ``round`` counts from 1. ``fields`` are the market's columns without the dollar sign. ``library`` holds the
-    canonical formulas that the team has accepted on this market before the run began.
+    canonical formulas that the team has accepted on this market before the run began, ``avoid`` the parts that recur in
+    them and in what the run has accepted. ``limits`` are the gate's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +76,14 @@ class Brief(BaseModel):
     trials: tuple[Trial, ...] = ()
     feedback: tuple[Feedback, ...] = ()
     library: tuple[str, ...] = ()
+    avoid: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How many candidates of the run failed each check, of the gate and of what was measured."""
+        checks = (check for trial in self.trials for check in (*trial.verdict.checks, *trial.admission))
+        return dict(Counter(check.name for check in checks if not check.passed).most_common())
 
 
 class Idea(BaseModel):
@@ -99,18 +111,28 @@ class Draft(BaseModel):
 
 
 class Alignment(BaseModel):
-    """How well hypothesis and description (c1), description and formula (c2) agree, each in [0, 1]."""
+    """How well hypothesis and description (c1), description and formula (c2) agree: each in [0, 1], with a reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hypothesis_description: float = Field(ge=0, le=1)
+    hypothesis_reason: str = Field(max_length=2000)
     description_formula: float = Field(ge=0, le=1)
-    reason: str = Field(max_length=2000)
+    formula_reason: str = Field(max_length=2000)
 
     @property
     def agreement(self) -> float:
-        """C = (c1 + c2) / 2, in [0, 1]."""
-        return (self.hypothesis_description + self.description_formula) / 2
+        """C, in [0, 1]."""
+        return agreement(self.hypothesis_description, self.description_formula)
+
+    @property
+    def reason(self) -> str:
+        """Both reasons, that of the lower score first."""
+        reasons = [
+            (self.hypothesis_description, f"description against hypothesis: {self.hypothesis_reason}"),
+            (self.description_formula, f"formula against description: {self.formula_reason}"),
+        ]
+        return "; ".join(text for _, text in sorted(reasons, key=lambda scored: scored[0]))
 
 
 class Researcher(Protocol):
@@ -132,8 +154,8 @@ class Researcher(Protocol):
     def revise(self, brief: Brief, hypothesis: Hypothesis, refused: list[Trial]) -> list[Draft | None]:
         """Factor: each refused candidate rewritten to meet its verdict's hints, in order; ``None`` gives it up."""
 
-    def judge(self, hypothesis: Hypothesis, candidate: Candidate) -> Alignment:
-        """How well the candidate's hypothesis, description and formula hold together."""
+    def judge(self, hypothesis: Hypothesis, candidate: Candidate, expr: Expr) -> Alignment:
+        """How well the hypothesis, the candidate's description and its formula, ``expr``, hold together."""
 
     def reflect(self, brief: Brief, hypothesis: Hypothesis, trials: list[Trial]) -> Feedback:
         """Eval: what this round's trials teach."""

@@ -5,22 +5,26 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from factors.admission import Ranks, Thresholds, train_ranks
+from factors.admission import Thresholds
 from factors.evaluation import SplitMetrics
 from factors.evaluator import Evaluator
+from factors.expression import Expr
 from factors.hypothesis import Factor, Hypothesis
 from factors.kernels.elementwise import Values
 from factors.labels import Labels
 from factors.metrics import split_metrics
 from factors.panel import Panel
 from factors.parse import parse
-from factors.regularization import Limits, Zoo
+from factors.redundancy import Ranks, Sample, correlation, marginal_rank_ic, train_ranks
+from factors.regularization import Limits
+from factors.zoo import Zoo, recurrent
 from graphs.researcher import Brief, Researcher, Trial
 from graphs.state import State, evaluated
 from storage.records import Records
 from storage.runs import Run
 
 RANKS_KEPT = 128  # a few megabytes each
+NEAR = 3  # published alphas that are compared on all days, out of those nearest on some
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Workbench:
         evaluator: computes formulas over the market's in-sample bars, and stops when the run shall.
         labels: their forward returns.
         library: the factors that the team had accepted on this market when the run, or the first run it repeats, began.
+        known: published and imported alphas, and the library.
+        sample: ranks of the published alphas on some days, computed or read when first asked for.
         records: where results and events are written.
         cancelled: whether somebody asked to stop the run.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
@@ -43,10 +49,11 @@ class Workbench:
     evaluator: Evaluator
     labels: Labels
     library: tuple[Factor, ...]
+    known: Zoo
+    sample: Callable[[], Sample]
     records: Records
     cancelled: Callable[[], bool]
     deadline: float
-    limits: Limits = field(default_factory=Limits)
     thresholds: Thresholds = field(default_factory=Thresholds)
     _ranks: dict[str, Ranks] = field(default_factory=dict)
 
@@ -54,6 +61,11 @@ class Workbench:
     def panel(self) -> Panel:
         """The market's in-sample bars."""
         return self.evaluator.panel
+
+    @property
+    def limits(self) -> Limits:
+        """What the gate refuses."""
+        return self.run.limits
 
     def brief(self, state: State) -> Brief:
         """What the researcher may know now."""
@@ -66,13 +78,15 @@ class Workbench:
             trials=tuple(state["trials"]),
             feedback=tuple(state["feedback"]),
             library=tuple(factor.formula for factor in self.library),
+            limits=self.limits,
+            avoid=tuple(map(str, recurrent(self.parsed(formula) for formula in self._accepted(state)))),
         )
 
     def zoo(self, state: State) -> Zoo:
-        """The alphas known now: the library's, this run's accepted ones, and as duplicates only, all it has tried."""
-        zoo = Zoo((factor.name, parse(factor.formula, tuple(self.panel.fields))) for factor in self.library)
+        """The alphas known now: those at the start, the accepted ones, and as duplicates only, all that was tried."""
+        zoo = Zoo(parent=self.known)
         for trial in evaluated(state):
-            expr = parse(trial.candidate.formula, tuple(self.panel.fields))
+            expr = self.parsed(trial.candidate.formula)
             if trial.accepted:
                 zoo.add(trial.candidate.name, expr)
             else:
@@ -93,7 +107,7 @@ class Workbench:
 
     def expect(self, trials: Sequence[Trial]) -> list[Trial]:
         """Announce trials that will be measured, so that what they share is computed once; return the best order."""
-        formulas = [parse(trial.candidate.formula, tuple(self.panel.fields)) for trial in trials]
+        formulas = [self.parsed(trial.candidate.formula) for trial in trials]
         place = {formula: number for number, formula in enumerate(self.evaluator.expect(formulas))}
         return [trials[k] for k in sorted(range(len(trials)), key=lambda k: place[formulas[k]])]
 
@@ -106,6 +120,20 @@ class Workbench:
         with self._values(formula) as values:
             return split_metrics(values, self.labels, self.panel, self.evaluator.team)
 
+    def beside(self, formula: str, peers: list[str]) -> tuple[dict[str, float], float]:
+        """Rank correlations on train with accepted factors and the nearest alphas; and the IC of what the former leave.
+
+        Raises:
+            EvaluationStoppedError: the run shall stop.
+        """
+        own = self.train_ranks(formula)
+        others = {peer: self.train_ranks(peer) for peer in peers}
+        nearest = self.sample().nearest(own, NEAR)
+        near = {f"{alpha.name}: {alpha.expr}": self.train_ranks(str(alpha.expr)) for alpha in nearest}
+        correlations = {name: correlation(own, ranks) for name, ranks in (others | near).items()}
+        marginal = marginal_rank_ic(own, list(others.values()), self.labels, self.panel, self.evaluator.team)
+        return correlations, marginal
+
     def train_ranks(self, formula: str) -> Ranks:
         """Daily ranks of a canonical formula on train; the last used are kept, as each new factor meets them all."""
         if formula not in self._ranks:
@@ -115,8 +143,16 @@ class Workbench:
                 self._ranks[formula] = train_ranks(values, self.panel)
         return self._ranks[formula]
 
+    def _accepted(self, state: State) -> list[str]:
+        here = (trial.candidate.formula for trial in state["trials"] if trial.accepted)
+        return [*(factor.formula for factor in self.library), *here]
+
+    def parsed(self, formula: str) -> Expr:
+        """A canonical formula over the market's columns."""
+        return parse(formula, tuple(self.panel.fields))
+
     def _values(self, formula: str) -> AbstractContextManager[Values]:
-        return self.evaluator.values(parse(formula, tuple(self.panel.fields)))
+        return self.evaluator.values(self.parsed(formula))
 
     def exhausted(self, state: State) -> str:
         """Which limit of the budget is reached, empty while there is room for another evaluation."""

@@ -7,7 +7,7 @@ row. Hence numbers counted on from the last row have no gaps, and a status is st
 changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -16,9 +16,12 @@ from sqlalchemy import Connection, Engine, insert, select, tuple_
 from sqlalchemy.exc import DatabaseError
 from uuid_utils import uuid7
 
+from factors.alphas import FIELDS, Alpha
 from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor, Hypothesis
+from factors.parse import parse
+from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage import rows, schema
 from storage.engine import connect
@@ -89,6 +92,7 @@ class Records:
         snapshot: str,
         seed: int,
         model: str,
+        limits: Limits | None = None,
         executor: str | None = None,
     ) -> Run:
         """Queue a run with its ``run.queued`` event, which tells the recipe; ``executor`` owns the queue."""
@@ -100,6 +104,7 @@ class Records:
             "seed": seed,
             "model": model,
             "budget": request.budget,
+            "limits": limits or request.limits,
         }
         with self._writing() as connection:
             run_id = str(uuid7())
@@ -266,13 +271,39 @@ class Records:
         with self._reading() as connection:
             return [Factor.model_validate(row._asdict()) for row in connection.execute(query)]
 
+    def add_alphas(self, alphas: Iterable[Alpha]) -> None:
+        """Import alphas, all or none.
+
+        Raises:
+            SettingError: names that are taken.
+        """
+        given, table = {alpha.name: alpha for alpha in alphas}, schema.alphas
+        with self._writing() as connection:
+            taken = sorted(set(connection.scalars(select(table.c.name))) & given.keys())
+            if taken:
+                raise SettingError(f"the zoo has alphas of these names already: {', '.join(taken)}")
+            values = [
+                {"name": name, "formula": str(one.expr), "source": one.source, "created_at": datetime.now(UTC)}
+                for name, one in given.items()
+            ]
+            connection.execute(insert(table), values)
+
+    def alphas(self, before: datetime | None = None) -> list[Alpha]:
+        """The imported alphas, oldest first; only those imported strictly ``before`` a time."""
+        table = schema.alphas
+        query = select(table).order_by(table.c.created_at, table.c.name)
+        if before is not None:
+            query = query.where(table.c.created_at < before)
+        with self._reading() as connection:
+            return [Alpha(row.name, parse(row.formula, FIELDS), row.source) for row in connection.execute(query)]
+
     def first_like(self, run: Run) -> Run | None:
         """The earliest run created before this one from the same recipe.
 
         A repeated run that reads the library as it stood before that run sees what it saw.
         """
         table = schema.runs
-        recipe = ("direction", "market", "universe", "snapshot", "seed", "model", "budget")
+        recipe = ("direction", "market", "universe", "snapshot", "seed", "model", "budget", "limits")
         created = (table.c.created_at, table.c.id)
         query = (
             rows.select_runs()

@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from factors.errors import AlphaAgentError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate
+from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -49,7 +50,10 @@ class Budget(BaseModel):
 
 
 class RunRequest(BaseModel):
-    """What a person asks for; where ``universe``, ``seed`` or ``model`` is ``None`` the service chooses."""
+    """What a person asks for; where ``universe``, ``seed`` or ``model`` is ``None`` the service chooses.
+
+    Of ``limits`` those that are given stand in for the service's own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,6 +63,7 @@ class RunRequest(BaseModel):
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     model: str | None = None
     budget: Budget = Budget()
+    limits: Limits = Limits()
 
 
 class Run(BaseModel):
@@ -66,6 +71,7 @@ class Run(BaseModel):
 
     Attributes:
         id: a UUIDv7, so that ids sort by creation.
+        limits: what its gate refuses.
         accepted: ids of the factors it accepted, in order of acceptance.
         error: why it failed, one line.
         rounds: rounds completed.
@@ -83,6 +89,7 @@ class Run(BaseModel):
     seed: int
     model: str
     budget: Budget
+    limits: Limits
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None

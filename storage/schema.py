@@ -1,4 +1,4 @@
-"""The tables of the records: runs, their events and trials, and the team's library.
+"""The tables of the records: runs, their events and trials, the team's library, and the alphas that it imported.
 
 A change here needs a revision in ``storage/migrations/versions``; a test holds the two together.
 """
@@ -89,6 +89,7 @@ runs = Table(
     Column("finished_at", Moment),
     Column("error", Text),
     Column("executor", Text),
+    Column("limits", Document, nullable=False, server_default="{}"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     Index("runs_status", "status"),
     Index("runs_recipe", "market", "seed", "snapshot"),
@@ -165,4 +166,13 @@ run_factors = Table(
     Column("factor_id", Text, ForeignKey("factors.id"), primary_key=True),
     Column("position", Integer, nullable=False),
     UniqueConstraint("run_id", "position"),
+)
+
+alphas = Table(
+    "alphas",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("formula", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
 )

@@ -12,11 +12,11 @@ def rows() -> Iterable[Operator]:
     def op(name: str, kernel: Kernel, doc: str, *parameters: Parameter, qlib: str | None = None) -> Operator:
         return Operator(name, Kind.ELEMENTWISE, parameters or (X,), kernel, doc, qlib=qlib)
 
-    yield op("ABS", elementwise.absolute, "absolute value", qlib="Abs")
-    yield op("SIGN", elementwise.sign, "-1, 0 or 1", qlib="Sign")
-    yield op("LOG", elementwise.log, "natural logarithm; null at x <= 0", qlib="Log")
+    yield op("ABS", elementwise.absolute, "absolute value of x", qlib="Abs")
+    yield op("SIGN", elementwise.sign, "sign of x: -1, 0 or 1", qlib="Sign")
+    yield op("LOG", elementwise.log, "natural logarithm of x; null at x <= 0", qlib="Log")
     yield op("LOG1P", elementwise.log1p, "log(1 + x); null at x <= -1", qlib="Log(1 + x)")
-    yield op("SQRT", elementwise.sqrt, "square root; null below 0", qlib="Power(x, 0.5)")
+    yield op("SQRT", elementwise.sqrt, "square root of x; null below 0", qlib="Power(x, 0.5)")
     yield op("EXP", elementwise.exp, "e to the power x")
     yield op("INV", elementwise.invert, "1 / x; null at 0", qlib="1 / x")
     yield op("FLOOR", elementwise.floor, "largest integer not above x")

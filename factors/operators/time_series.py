@@ -43,39 +43,41 @@ def _shifts() -> Iterable[Operator]:
 
 
 def _windows() -> Iterable[Operator]:
-    yield _op("TS_PROD", rolling.product, "product of the last d rows", aliases=("PROD",))
-    yield _op("TS_COUNT", rolling.count, "number of the last d rows other than 0", aliases=("COUNT",),
+    yield _op("TS_PROD", rolling.product, "product of x over the last d rows", aliases=("PROD",))
+    yield _op("TS_COUNT", rolling.count, "number of the last d rows of x other than 0", aliases=("COUNT",),
               qlib="Sum(Ne(x, 0), d)")  # fmt: skip
-    yield _op("TS_SUM", rolling.total, "sum over the last d rows", aliases=("SUMAC",), qlib="Sum")
-    yield _op("TS_MEAN", rolling.mean, "mean of the last d rows", qlib="Mean")
-    yield _op("TS_STD", rolling.std, "standard deviation (ddof 1) of the last d rows", qlib="Std")
-    yield _op("TS_VAR", rolling.var, "variance (ddof 1) of the last d rows", qlib="Var")
+    yield _op("TS_SUM", rolling.total, "sum of x over the last d rows", aliases=("SUMAC",), qlib="Sum")
+    yield _op("TS_MEAN", rolling.mean, "mean of x over the last d rows", qlib="Mean")
+    yield _op("TS_STD", rolling.std, "standard deviation (ddof 1) of x over the last d rows", qlib="Std")
+    yield _op("TS_VAR", rolling.var, "variance (ddof 1) of x over the last d rows", qlib="Var")
     yield _op("TS_ZSCORE", rolling.zscore, "x less its mean over d rows, over its standard deviation",
               qlib="(x - Mean(x, d)) / Std(x, d)")  # fmt: skip
-    yield _op("TS_MIN", rolling.minimum, "smallest of the last d rows", qlib="Min")
-    yield _op("TS_MAX", rolling.maximum, "largest of the last d rows", qlib="Max")
-    yield _op("TS_ARGMIN", rolling.argmin, "rows since the oldest smallest of the last d", source=KAKUSHADZE,
+    yield _op("TS_MIN", rolling.minimum, "smallest x of the last d rows", qlib="Min")
+    yield _op("TS_MAX", rolling.maximum, "largest x of the last d rows", qlib="Max")
+    yield _op("TS_ARGMIN", rolling.argmin, "rows since the oldest smallest x of the last d", source=KAKUSHADZE,
               aliases=("LOWDAY",), qlib="d - IdxMin(x, d)")  # fmt: skip
-    yield _op("TS_ARGMAX", rolling.argmax, "rows since the oldest largest of the last d", source=KAKUSHADZE,
+    yield _op("TS_ARGMAX", rolling.argmax, "rows since the oldest largest x of the last d", source=KAKUSHADZE,
               aliases=("HIGHDAY",), qlib="d - IdxMax(x, d)")  # fmt: skip
     yield _op("TS_RANK", rolling.rank, "percentile rank in (0, 1] of x among its last d rows", qlib="Rank")
-    yield _op("TS_MEDIAN", rolling.median, "median of the last d rows", qlib="Med")
+    yield _op("TS_MEDIAN", rolling.median, "median of x over the last d rows", qlib="Med")
     q = Parameter("q", ParameterKind.NUMBER, 0, 1)
-    yield _op("TS_QUANTILE", rolling.quantile, "quantile q of the last d rows, linear between neighbours", X, D, q,
-              qlib="Quantile")  # fmt: skip
-    yield _op("TS_MAD", rolling.mean_deviation, "mean absolute deviation from the mean of the last d rows", qlib="Mad")
-    yield _op("TS_SKEW", rolling.skew, "adjusted skewness G1 of the last d rows", qlib="Skew")
-    yield _op("TS_KURT", rolling.kurt, "adjusted excess kurtosis G2 of the last d rows", qlib="Kurt")
-    yield _op("DECAYLINEAR", rolling.decay_linear, "mean of the last d rows with weights d, d-1, …, 1",
+    yield _op("TS_QUANTILE", rolling.quantile, "quantile q of x over the last d rows, linear between neighbours",
+              X, D, q, qlib="Quantile")  # fmt: skip
+    yield _op(
+        "TS_MAD", rolling.mean_deviation, "mean absolute deviation of x from its mean over the last d rows", qlib="Mad"
+    )
+    yield _op("TS_SKEW", rolling.skew, "adjusted skewness G1 of x over the last d rows", qlib="Skew")
+    yield _op("TS_KURT", rolling.kurt, "adjusted excess kurtosis G2 of x over the last d rows", qlib="Kurt")
+    yield _op("DECAYLINEAR", rolling.decay_linear, "mean of x over d rows with weights d, d-1, …, 1",
               source=KAKUSHADZE, aliases=("WMA", "TS_DECAY_LINEAR"))  # fmt: skip
 
 
 def _fading() -> Iterable[Operator]:
     n = Parameter("n", ParameterKind.WINDOW, 1, MAX_WINDOW)
     m = Parameter("m", ParameterKind.NUMBER, 1, MAX_WINDOW, at_most="n")
-    yield _op("EMA", exponential.ema, "mean of all rows whose weights fade by 1 - 2/(d+1) a row: "
+    yield _op("EMA", exponential.ema, "mean of x over all rows with weights that fade by 1 - 2/(d+1) a row: "
               "older rows than d fade but count", look_back=LookBack.FADING, qlib="EMA")  # fmt: skip
-    yield _op("SMA", exponential.sma, "mean of all rows whose weights fade by 1 - m/n a row: "
+    yield _op("SMA", exponential.sma, "mean of x over all rows with weights that fade by 1 - m/n a row: "
               "older rows than n fade but count", X, n, m, look_back=LookBack.FADING, qlib="EMA(x, m / n)")  # fmt: skip
 
 

@@ -7,10 +7,12 @@ from typing import Literal
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from factors.admission import admission_checks, redundancy_check
+from factors.admission import admission_checks, marginal_check, redundancy_check
 from factors.errors import EvaluationStoppedError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Factor, factor_id
+from factors.regularization import Structure
+from factors.zoo import Zoo
 from graphs.researcher import Trial
 from graphs.state import State
 from graphs.workbench import Workbench
@@ -28,13 +30,14 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     measured.sort(key=lambda trial: trial.reward, reverse=True)
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
-    finished, accepted = [], []
+    finished, accepted, zoo = [], [], bench.zoo(state)
     with suppress(EvaluationStoppedError):
         for trial in measured:
-            done = _admitted(trial, peers, bench)
+            done = _admitted(trial, peers, zoo, bench)
             bench.record(done, state["hypotheses"][-1])
             if done.accepted:
                 peers.append(done.candidate.formula)
+                zoo.add(done.candidate.name, bench.parsed(done.candidate.formula))
                 accepted.append(_accept(done, state, bench))
             finished.append(done)
     return Command(goto="feedback", update={"passed": [], "trials": finished, "accepted": accepted})
@@ -63,13 +66,20 @@ def _measured(trial: Trial, bench: Workbench) -> Trial:
     return trial.model_copy(update={"evaluation": evaluation, "admission": checks})
 
 
-def _admitted(trial: Trial, peers: list[str], bench: Workbench) -> Trial:
-    """The trial with its redundancy checked as well, where all else passed: it is the costly check."""
+def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> Trial:
+    """The trial with what it adds checked as well, where all else passed: these checks are the costly ones.
+
+    The gate had let it through before the better ones of its round were accepted, of which it may be a variation.
+    """
     if not trial.accepted:
         return trial
-    others = ((formula, bench.train_ranks(formula)) for formula in peers)
-    check = redundancy_check(bench.train_ranks(trial.candidate.formula), others, bench.thresholds)
-    return trial.model_copy(update={"admission": (*trial.admission, check)})
+    structure = Structure.of(bench.parsed(trial.candidate.formula), zoo)
+    failed = tuple(check for check in structure.originality(bench.limits) if not check.passed)
+    if failed:
+        return trial.model_copy(update={"admission": (*trial.admission, *failed)})
+    correlations, marginal = bench.beside(trial.candidate.formula, peers)
+    checks = redundancy_check(correlations, bench.thresholds), marginal_check(marginal, bench.thresholds)
+    return trial.model_copy(update={"admission": (*trial.admission, *checks)})
 
 
 def _accept(trial: Trial, state: State, bench: Workbench) -> str:

@@ -9,8 +9,9 @@ from factors.errors import FormulaError
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
 from factors.parse import parse
-from factors.regularization import Zoo, alignment_check, penalty, structural_checks
+from factors.regularization import Structure, alignment_check
 from factors.verdict import Check, Verdict
+from factors.zoo import Zoo
 from graphs.researcher import Trial
 from graphs.state import State
 from graphs.workbench import Workbench
@@ -65,10 +66,11 @@ def _judged(candidate: Candidate, number: int, hypothesis: Hypothesis, zoo: Zoo,
     except FormulaError as error:
         return trial((Check(name="parse", value=0, limit=1, passed=False, hint=str(error)),), 1.0)
     candidate = candidate.model_copy(update={"formula": str(expr)})
-    checks = structural_checks(expr, zoo, bench.limits)
+    structure = Structure.of(expr, zoo)
+    checks = structure.checks(bench.limits)
     agreement = 1.0
     if all(check.passed for check in checks):
-        alignment = bench.researcher.judge(hypothesis, candidate)
+        alignment = bench.researcher.judge(hypothesis, candidate, expr)
         agreement = alignment.agreement
         checks = (*checks, alignment_check(agreement, alignment.reason, bench.limits))
-    return trial(checks, penalty(expr, zoo, bench.limits, agreement))
+    return trial(checks, structure.penalty(bench.limits, agreement).total)

@@ -4,7 +4,6 @@ Idea picks a hypothesis from a fixed library; Factor draws formulas from its gra
 the best ones; Eval compares figures and words. It understands nothing: its alignment is a word overlap, and says so.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, repeat
@@ -13,7 +12,6 @@ from random import Random
 from factors.errors import FormulaError
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
-from factors.parse import parse
 from graphs.offline.breeding import crossed, flipped, mutated, shortened, simplified, smoothed, uprooted
 from graphs.offline.choice import PATIENCE, choose, nearest
 from graphs.offline.concepts import fidelity, implied, named, overlap
@@ -28,6 +26,7 @@ SUPPORT = 0.1
 PROMISE = 0.02
 """Reward above which a hypothesis is refined rather than left, and a candidate is bred from."""
 
+_OVERLAP = "word overlap, not a judgement by a language model:"
 _PATIENCE = 3
 _PARENTS = 5
 _TRIES_EACH = 15
@@ -77,25 +76,19 @@ class OfflineResearcher:
             for index, trial in enumerate(refused)
         ]
 
-    def judge(self, hypothesis: Hypothesis, candidate: Candidate) -> Alignment:
+    def judge(self, hypothesis: Hypothesis, candidate: Candidate, expr: Expr) -> Alignment:
         """A word-overlap score of hypothesis, description and formula, see :mod:`graphs.offline.concepts`."""
-        described = named(candidate.description)
+        described = _listed(named(candidate.description))
         idea = overlap(candidate.description, spoken(hypothesis))
-        try:
-            expr = parse(candidate.formula, set(re.findall(r"\$(\w+)", candidate.formula)))
-        except FormulaError:
-            formula, meant = 0.0, "nothing that parses"
-        else:
-            formula = fidelity(candidate.description, expr)
-            meant = "; ".join(" or ".join(part) for part in implied(expr))
+        formula = fidelity(candidate.description, expr)
+        meant = "; ".join(" or ".join(part) for part in implied(expr))
         return Alignment(
             hypothesis_description=idea,
-            description_formula=formula,
-            reason=(
-                "A word-overlap score, not a judgement by a language model. "
-                f"The hypothesis names {_listed(spoken(hypothesis))}; the description names {_listed(described)}; "
-                f"the formula can stand for {meant}."
+            hypothesis_reason=(
+                f"{_OVERLAP} the hypothesis names {_listed(spoken(hypothesis))}, the description {described}"
             ),
+            description_formula=formula,
+            formula_reason=f"{_OVERLAP} the description names {described}, the formula can stand for {meant}",
         )
 
     def reflect(self, brief: Brief, hypothesis: Hypothesis, trials: list[Trial]) -> Feedback:

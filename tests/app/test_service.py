@@ -27,7 +27,7 @@ from storage.markets import open_market, publish
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 
-BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 3}
+BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 6}
 SHORT = {**BODY, "budget": {"rounds": 2, "candidates": 3}}
 LONG = {**BODY, "budget": {"rounds": 1000, "candidates": 4}}
 
@@ -79,7 +79,7 @@ def test_a_posted_run_is_answered_at_once_and_mined(client):
     assert answer.headers["location"] == f"/runs/{run['id']}"
     assert UUID(run["id"]).version == 7
     assert (run["status"], run["finished_at"], run["accepted"], run["error"]) == ("queued", None, [], None)
-    assert (run["direction"], run["market"], run["seed"]) == (BODY["direction"], "small", 3)
+    assert (run["direction"], run["market"], run["seed"]) == (BODY["direction"], "small", BODY["seed"])
     assert run["budget"] == Budget(rounds=2, candidates=3).model_dump()
     events = follow(client, run["id"])
     done = client.get(answer.headers["location"]).json()
@@ -136,6 +136,25 @@ def test_the_library_is_paged_and_each_factor_has_its_place(client):
     assert client.get(f"/factors/{factor['id']}").json() == factor
     assert set(factor) == set(Factor.model_fields)
     assert client.get("/factors", params={"market": "other"}).status_code == 404
+
+
+def test_a_factor_has_neighbours_among_all_but_itself(client):
+    run = client.post("/runs", json=SHORT).json()
+    follow(client, run["id"])
+    factors = client.get("/factors").json()["items"]
+    for factor in factors:
+        found = client.get(f"/factors/{factor['id']}/neighbours").json()
+        assert found["formula"] == factor["formula"]
+        assert found["known_as"] is None
+        names = {match["alpha"] for match in found["parametric"]}
+        assert len(names) == 5
+        assert factor["name"] not in names
+    assert client.get("/factors/none/neighbours").status_code == 404
+
+
+def test_a_run_tells_the_limits_of_its_gate(client):
+    run = client.post("/runs", json={**SHORT, "limits": {"length": 40, "alignment": 0.6}}).json()
+    assert (run["limits"]["length"], run["limits"]["alignment"], run["limits"]["depth"]) == (40, 0.6, 14)
 
 
 def test_a_failed_run_says_why_in_its_last_event(client, home):
@@ -199,6 +218,9 @@ def test_what_is_not_there_is_404(client, path):
         (422, {**BODY, "budget": {"rounds": "many"}}, ["/budget/rounds"]),
         (422, {**BODY, "budget": {"dollars": 5}}, ["/budget/dollars"]),
         (422, {**BODY, "budget": None}, ["/budget"]),
+        (422, {**BODY, "limits": {"length": 121}}, ["limits.length must be at most 120"]),
+        (422, {**BODY, "limits": {"alignment": 0.1}}, ["limits.alignment must be at least 0.3"]),
+        (422, {**BODY, "limits": {"size": 5}}, ["/limits/size"]),
         (422, {"market": "small"}, ["/direction"]),
         (422, [], []),
         (422, "momentum", []),

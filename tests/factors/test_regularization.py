@@ -1,28 +1,38 @@
 """The gate: what it measures of a formula, and what it refuses."""
 
+import math
+
 import numpy as np
 import pytest
 
-from factors.admission import Thresholds, admission_checks, redundancy_check, train_ranks
+from factors.admission import Thresholds, admission_checks, marginal_check, redundancy_check
+from factors.alphas import Alpha, published
+from factors.errors import SettingError
 from factors.evaluation import SplitMetrics
-from factors.evaluator import evaluate
-from factors.expression import distinct
+from factors.expression import Number, fields, walk
 from factors.parse import parse
-from factors.regularization import Limits, Zoo, alignment_check, penalty, structural_checks
+from factors.regularization import Complexity, Limits, Structure, agreement, alignment_check
 from factors.significance import expected_best_t
-from tests.panels import panel_of
-from tests.reference import sample_fields
+from factors.zoo import Zoo
 
 KNOWN = parse("RANK(TS_CORR($close, $volume, 20)) - TS_ZSCORE(DELTA($close, 5) / $close, 60)")
 
 
+def zoo_of(*formulas):
+    return Zoo(Alpha(f"card {k}", parse(formula), "here") for k, formula in enumerate(formulas))
+
+
 def failed(formula, zoo=None, limits=None):
-    checks = structural_checks(parse(formula), zoo or Zoo(), limits or Limits())
+    checks = Structure.of(parse(formula), zoo or Zoo()).checks(limits or Limits())
     return {check.name: check for check in checks if not check.passed}
 
 
+def penalty(formula, zoo=None, alignment=1.0):
+    return Structure.of(parse(formula), zoo or Zoo()).penalty(Limits(), alignment)
+
+
 def test_a_plain_formula_passes_every_check():
-    checks = structural_checks(parse("RANK($close)"), Zoo(), Limits())
+    checks = Structure.of(parse("RANK($close)"), Zoo()).checks(Limits())
     assert all(check.passed and not check.hint for check in checks)
     assert [check.name for check in checks] == [
         "length",
@@ -32,6 +42,7 @@ def test_a_plain_formula_passes_every_check():
         "look_back",
         "duplicate",
         "originality",
+        "variation",
     ]
 
 
@@ -52,9 +63,23 @@ def test_complexity_is_refused_with_a_hint(formula, name, value):
     assert str(int(check.limit)) in check.hint
 
 
-def test_thirty_nested_means_and_long_sums_are_refused():
+def test_complexity_counts_what_is_written():
+    for alpha in published():
+        found, nodes = Complexity.of(alpha.expr), list(walk(alpha.expr))
+        assert found.length == len(nodes)
+        assert found.parameters == sum(isinstance(node, Number) for node in nodes)
+        assert found.fields == len(fields(alpha.expr))
+        assert found.depth <= found.length
+
+
+def test_thirty_nested_means_and_a_sum_of_279_nodes_are_refused():
     assert "depth" in failed("TS_MEAN(" * 30 + "$close" + ", 2)" * 30)
-    assert failed(" + ".join(["$close"] * 31))
+    balanced = "$close"
+    while parse(balanced).size < 127:
+        balanced = f"({balanced} + {balanced})"
+    long_sum = f"{balanced} + {balanced}"
+    assert parse(long_sum).size == 255  # the language itself ends at 256 nodes
+    assert "length" in failed(long_sum)
 
 
 def test_too_many_fields():
@@ -62,40 +87,54 @@ def test_too_many_fields():
     assert failed(six)["fields"].value == 6
 
 
-def test_a_known_formula_is_a_duplicate_however_it_is_spelled():
-    zoo = Zoo([("card", KNOWN)])
-    spelled = "RANK(TS_CORR($close,$volume,20))-(TS_ZSCORE(DELTA($close,5)/$close,60))"
-    check = failed(spelled, zoo)["duplicate"]
-    assert "card" in check.hint
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "RANK(TS_CORR($close,$volume,20))-(TS_ZSCORE(DELTA($close,5)/$close,60))",
+        "RANK(TS_CORR($volume, $close, 20)) + -1 * TS_ZSCORE(DELTA($close, 5) * INV($close), 60)",
+        "RANK(3 * (TS_ZSCORE(DELTA($close, 5) / $close, 60) - RANK(RANK(TS_CORR($close, $volume, 20)))) + 1)",
+        "RANK(TS_CORR($close, $volume, 21)) - TS_ZSCORE(DELTA($close, 4) / $close, 59)",
+    ],
+)
+def test_a_known_alpha_is_a_duplicate_however_it_is_spelled_scaled_or_numbered(spelled):
+    check = failed(spelled, zoo_of(str(KNOWN)))["duplicate"]
+    assert "card 0" in check.hint
 
 
-def test_a_shared_subtree_is_named_with_its_owner():
-    zoo = Zoo([("card", KNOWN)])
-    formula = "ABS(RANK(TS_CORR($close, $volume, 20)) - TS_ZSCORE(DELTA($close, 5) / $close, 60))"
-    check = failed(formula, zoo)["originality"]
-    assert check.value == KNOWN.size == 13
-    assert "card" in check.hint
-    assert str(KNOWN) in check.hint
-    assert "originality" not in failed("ABS(TS_ZSCORE(DELTA($close, 5) / $close, 60))", zoo)
+@pytest.mark.parametrize("formula", ["RANK($close)", "$close / $open", "TS_CORR($high - $low, $volume, 20)"])
+def test_a_plain_formula_is_refused_only_if_the_zoo_holds_it(formula):
+    assert not failed(formula, Zoo(published()))
+    assert "duplicate" in failed(formula, Zoo([*published(), Alpha("held", parse(formula), "here")]))
 
 
-def test_the_index_equals_pairwise_matching():
-    """s(f, g) by brute force over every pair of subtrees, against the index, for a zoo of small formulas."""
-    texts = ["RANK($close)", "TS_MEAN($close, 5) / $open", "-RANK($close) * $volume", "TS_MEAN($close, 5) - $open"]
-    exprs = [parse(text) for text in texts]
-    for expr in exprs:
-        for others in ([other] for other in exprs):
-            zoo = Zoo((str(other), other) for other in others)
-            common = {node for node in distinct(expr) if node.children} & set(distinct(*others))
-            match = zoo.nearest(expr)
-            assert (match.nodes if match else 0) == max((node.size for node in common), default=0)
+def test_a_shared_subtree_is_named_with_its_owner_as_the_candidate_writes_it():
+    zoo = zoo_of(str(KNOWN))
+    check = failed("$open * ABS(TS_ZSCORE(DELTA($close, 5) / $close, 60) - RANK(TS_CORR($close, $volume, 20)))", zoo)
+    shared = "TS_ZSCORE(DELTA($close, 5) / $close, 60) - RANK(TS_CORR($close, $volume, 20))"
+    assert check["originality"].value == 16
+    assert check["originality"].hint == f"shares 16 nodes with card 0: {shared}; change that part"
 
 
-def test_a_tried_formula_is_a_duplicate_but_its_parts_stay_free():
+def test_a_formula_that_is_mostly_a_known_one_with_other_numbers_is_a_variation():
+    zoo = zoo_of(str(KNOWN))
+    check = failed("TS_MEAN(RANK(TS_CORR($close, $volume, 15)) - TS_ZSCORE(DELTA($close, 6) / $close, 40), 3)", zoo)
+    assert set(check) == {"variation"}
+    assert check["variation"].value == pytest.approx(16 / 20)
+    assert "card 0" in check["variation"].hint
+    assert "originality" not in failed("TS_STD(TS_CORR($close, $volume, 15), 9) * $open * $high * $low", zoo)
+
+
+def test_a_tried_formula_is_a_duplicate_but_its_numbers_and_parts_stay_free():
     zoo = Zoo()
     zoo.add_tried("candidate 1.2.0", KNOWN)
     assert "candidate 1.2.0" in failed(str(KNOWN), zoo)["duplicate"].hint
+    assert "candidate 1.2.0" in failed(f"-2 * ({KNOWN})", zoo)["duplicate"].hint
     assert not failed(f"ABS({KNOWN})", zoo)
+    assert not failed(str(KNOWN).replace("60", "40"), zoo)
+
+
+def test_alignment_is_the_mean_of_both_agreements():
+    assert agreement(0.2, 1.0) == pytest.approx(0.6)
 
 
 def test_alignment_below_its_limit_is_refused_with_the_judge_s_reason():
@@ -104,16 +143,33 @@ def test_alignment_below_its_limit_is_refused_with_the_judge_s_reason():
     assert (check.passed, check.hint) == (False, "say which volume")
 
 
+def test_the_penalty_is_the_weighted_sum_of_its_terms():
+    found = penalty("RANK(TS_CORR($close, $volume, 15)) - $open", zoo_of(str(KNOWN)), alignment=0.75)
+    similarity, columns = 5 / 8, math.log(4) / math.log(6)
+    assert found.similarity == similarity
+    exploration = (similarity + 0.25 + columns) / 3
+    assert found.total == pytest.approx((7 / 60 + 1 / 12 + exploration) / 3)
+
+
 def test_the_penalty_rises_with_length_numbers_fields_likeness_and_misalignment():
-    zoo, limits = Zoo([("card", KNOWN)]), Limits()
-    plain = penalty(parse("RANK($open)"), zoo, limits)
-    assert 0 < plain < penalty(parse("RANK($open + $high)"), zoo, limits)
-    assert plain < penalty(parse("RANK($open + 1)"), zoo, limits)
-    assert plain < penalty(parse("RANK($open)"), zoo, limits, alignment=0.5)
-    assert penalty(parse("ABS(DELTA($close, 5) / $close)"), zoo, limits) > penalty(
-        parse("ABS(DELTA($close, 5) / $close)"), Zoo(), limits
-    )
-    assert penalty(parse(" + ".join(["DELAY($close, 300)"] * 30)), zoo, limits, alignment=0.0) <= 1
+    zoo = zoo_of(str(KNOWN))
+    plain = penalty("RANK($open)", zoo).total
+    assert 0 < plain < penalty("RANK($open + $high)", zoo).total
+    assert plain < penalty("RANK($open + 1)", zoo).total
+    assert plain < penalty("RANK($open)", zoo, alignment=0.5).total
+    assert penalty("ABS(DELTA($close, 5) / $close)", zoo).total > penalty("ABS(DELTA($close, 5) / $close)").total
+    assert penalty(" + ".join(["DELAY($close, 300)"] * 30), zoo, alignment=0.0).total <= 1
+
+
+def test_limits_may_be_changed_within_what_the_server_allows():
+    own, loosest = Limits(), Limits(length=120, alignment=0.3)
+    changed = own.changed(Limits(length=100, alignment=0.4), loosest)
+    assert (changed.length, changed.alignment, changed.depth) == (100, 0.4, own.depth)
+    assert own.changed(Limits(length=20), loosest).length == 20
+    with pytest.raises(SettingError, match=r"limits.length must be at most 120 on this server, not 121"):
+        own.changed(Limits(length=121), loosest)
+    with pytest.raises(SettingError, match=r"limits.alignment must be at least 0.3"):
+        own.changed(Limits(alignment=0.2), loosest)
 
 
 def metrics(**changed):
@@ -157,22 +213,17 @@ def test_a_wrong_sign_is_told_to_turn():
     assert "negate the formula" in next(check.hint for check in checks if check.name == "t_stat")
 
 
-def test_redundancy_finds_the_same_ranking_in_other_words():
-    fields, member, sector, _ = sample_fields(np.random.default_rng(0), "complete")
-    panel = panel_of(fields, member, sector, train_rows=90)
+def test_redundancy_is_the_largest_correlation_either_way():
+    check = redundancy_check({"one": 0.3, "other": -0.8}, Thresholds())
+    assert (check.value, check.passed) == (0.8, False)
+    assert "other" in check.hint
+    assert redundancy_check({"one": 0.7}, Thresholds()).passed
+    assert redundancy_check({}, Thresholds()).passed
 
-    def ranks(formula):
-        return train_ranks(evaluate(parse(formula), panel), panel)
 
-    twin = redundancy_check(ranks("LOG($volume)"), [("$volume", ranks("$volume"))], Thresholds())
-    assert twin.value == pytest.approx(1)
-    assert not twin.passed
-    assert "$volume" in twin.hint
-    opposite = redundancy_check(ranks("-$volume"), [("$volume", ranks("$volume"))], Thresholds())
-    assert opposite.value == pytest.approx(1)
-    other = redundancy_check(ranks("$return"), [("$volume", ranks("$volume"))], Thresholds())
-    assert other.passed
-    assert redundancy_check(ranks("$return"), [], Thresholds()).passed
+def test_what_adds_nothing_is_refused():
+    assert marginal_check(0.001, Thresholds()).passed
+    assert not marginal_check(-0.001, Thresholds()).passed
 
 
 def test_what_luck_alone_shows():

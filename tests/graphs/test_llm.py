@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from factors.errors import ResearcherError
 from factors.hypothesis import Candidate, Hypothesis
 from factors.operators import OPERATORS
+from factors.parse import parse
 from factors.verdict import Check, Verdict
 from graphs.llm import LanguageModelResearcher
 from graphs.prompts import render
@@ -118,10 +119,19 @@ def test_a_rewrite_answers_each_refusal_in_order_and_gives_up_the_rest(endpoint)
 
 
 def test_judge_and_eval_answer_in_their_shapes(endpoint):
-    alignment = {"hypothesis_description": 0.5, "description_formula": 1.0, "reason": "r"}
+    alignment = {
+        "hypothesis_description": 0.5,
+        "hypothesis_reason": "say which volume",
+        "description_formula": 1.0,
+        "formula_reason": "it does",
+    }
     feedback = {"supported": True, "lesson": "it holds", "action": "refine"}
-    _, researcher = endpoint(alignment, feedback)
-    assert researcher.judge(HYPOTHESIS, CANDIDATE).agreement == 0.75
+    server, researcher = endpoint(alignment, feedback)
+    found = researcher.judge(HYPOTHESIS, CANDIDATE, parse("RANK(TS_MEAN($close, 5))"))
+    assert found.agreement == 0.75
+    assert found.reason.startswith("description against hypothesis: say which volume; formula against description")
+    assert "percentile rank in (0, 1] of (mean of close over the last 5 rows) among the members" in prompt_of(server)
+    assert CANDIDATE.formula not in prompt_of(server)
     assert researcher.reflect(BRIEF, HYPOTHESIS, []).model_dump() == feedback
 
 
@@ -148,7 +158,7 @@ def test_a_prompt_is_strict_about_its_slots_and_never_fills_twice():
     filled = {"hypothesis": "{{formula}}", "specification": "s", "description": "d", "formula": "$close"}
     text = render("judge", **filled)
     assert "Hypothesis: {{formula}}" in text
-    assert "Formula: $close" in text
+    assert "from the formula itself: $close" in text
     with pytest.raises(KeyError):
         render("judge", **filled, extra=1)
     with pytest.raises(KeyError):

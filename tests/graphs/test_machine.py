@@ -1,13 +1,18 @@
 import time
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
+from factors.alphas import Alpha
 from factors.errors import ResearcherError
 from factors.evaluator import Evaluator
 from factors.hypothesis import Factor, factor_id
 from factors.labels import forward_returns
 from factors.panel import Panel
+from factors.parse import parse
+from factors.redundancy import Sample
+from factors.zoo import Zoo
 from graphs.machine import graph, mine
 from graphs.researcher import Alignment, Draft, Feedback, Idea
 from graphs.workbench import Workbench
@@ -17,7 +22,8 @@ from storage.runs import Budget, RunRequest
 
 # The market is synthetic and the same on every machine: these two hold up on it, the others do not.
 OVERREACTION = "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)"
-LOUD = "-RANK($return) * $volume"
+TWIN = "-DECAYLINEAR($return * TS_RANK($volume * $volume, 40), 5)"  # the same values in other words
+LOUD = "-TS_CORR($return, $volume, 20)"
 WEAK = ["RANK($open)", "RANK($high)", "RANK($low)", "RANK($close)", "TS_STD($close, 20)", "TS_MEAN($low, 20)"]
 LONG = "TS_MEAN($close, 300)"  # looks back further than the gate allows
 UNREADABLE = "RANK($clsoe)"
@@ -68,11 +74,17 @@ class Scripted:
         texts = [self.rewrites.get(trial.candidate.formula) for trial in refused]
         return [text and Draft(name="rewrite", description="d", formula=text) for text in texts]
 
-    def judge(self, hypothesis, candidate):
+    def judge(self, hypothesis, candidate, expr):
+        assert str(expr) == candidate.formula
         self.judged.append(candidate.id)
         agreement = self.agreement.get(candidate.formula, 1.0)
         self._moment("judge", candidate.id)
-        return Alignment(hypothesis_description=agreement, description_formula=agreement, reason=f"not {hypothesis.id}")
+        return Alignment(
+            hypothesis_description=agreement,
+            hypothesis_reason=f"not {hypothesis.id}",
+            description_formula=agreement,
+            formula_reason="not that formula",
+        )
 
     def reflect(self, brief, hypothesis, trials):
         assert hypothesis.id == f"h{brief.round}"
@@ -112,6 +124,8 @@ def bench_of(records, panel, snapshot):
             evaluator=Evaluator(panel),
             labels=forward_returns(panel),
             library=tuple(library),
+            known=Zoo(Alpha(one.name, parse(one.formula), "library") for one in library),
+            sample=lambda: Sample((), np.empty((0, *panel.shape), np.float32)),
             records=records,
             cancelled=cancelled,
             deadline=time.monotonic() + 600 if deadline is None else deadline,
@@ -246,7 +260,9 @@ def test_a_rewritten_candidate_passes_the_whole_gate_again(bench_of):
         (second, ["look_back"]),
         (third, ["alignment"]),
     ]
-    assert state["trials"][-1].verdict.feedback() == "alignment: not h1"
+    assert state["trials"][-1].verdict.feedback() == (
+        "alignment: description against hypothesis: not h1; formula against description: not that formula"
+    )
     assert researcher.judged == ["1.1.2"]
 
 
@@ -276,22 +292,30 @@ def test_what_the_library_holds_is_neither_measured_nor_accepted_again(bench_of,
     first = bench_of(Scripted([[OVERREACTION]]))
     mine(first)
     library = records.library("small")
-    twin = f"2 * {OVERREACTION}"
-    state = mine(bench_of(Scripted([[OVERREACTION, twin]]), library=library, attempts=0))
+    state = mine(bench_of(Scripted([[OVERREACTION, TWIN]]), library=library, attempts=0))
     assert {trial.candidate.formula: failed(trial) for trial in state["trials"]} == {
-        OVERREACTION: ["duplicate"],
-        twin: ["redundancy"],
+        OVERREACTION: ["duplicate", "originality", "variation"],
+        TWIN: ["redundancy", "marginal"],
     }
     assert state["accepted"] == []
     assert records.library("small") == library
 
 
+def test_of_two_that_differ_in_numbers_alone_one_is_accepted(bench_of):
+    """The gate lets both pass, as neither was known; and their values are not alike enough to be redundant."""
+    varied = OVERREACTION.replace("5)", "30)")
+    assert mine(bench_of(Scripted([[varied]])))["accepted"]
+    best, other = mine(bench_of(Scripted([[varied, OVERREACTION]])))["trials"]
+    assert best.reward >= other.reward
+    assert (failed(best), failed(other)) == ([], ["duplicate", "variation"])
+
+
 def test_of_two_that_move_together_the_better_is_accepted(bench_of):
-    twins = [OVERREACTION, f"2 * {OVERREACTION}"]
+    twins = [OVERREACTION, TWIN]
     state = mine(bench_of(Scripted([twins])))
     best, other = state["trials"]
     assert best.reward >= other.reward
-    assert (failed(best), failed(other)) == ([], ["redundancy"])
+    assert (failed(best), failed(other)) == ([], ["redundancy", "marginal"])
     assert state["accepted"] == [factor_id("small", best.candidate.formula)]
 
 

@@ -12,9 +12,12 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from factors.alphas import Alpha
 from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.hypothesis import Candidate, Factor, Hypothesis, factor_id
+from factors.parse import parse
+from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage.records import Records
 from storage.runs import Budget, RunRequest, RunStateError
@@ -612,3 +615,29 @@ def test_an_exactly_full_page_is_the_last(records):
 def test_a_page_of_no_rows_is_refused(records):
     with pytest.raises(SettingError, match="at least 1"):
         records.runs(limit=0)
+
+
+def alpha(name, formula="RANK($close)"):
+    return Alpha(name, parse(formula), "mine.csv")
+
+
+def test_imported_alphas_read_back_and_a_name_is_taken_once(records):
+    records.add_alphas([alpha("one"), alpha("two")])
+    assert [(found.name, found.expr, found.source) for found in records.alphas()] == [
+        ("one", parse("RANK($close)"), "mine.csv"),
+        ("two", parse("RANK($close)"), "mine.csv"),
+    ]
+    with pytest.raises(SettingError, match="two"):
+        records.add_alphas([alpha("three"), alpha("two")])
+    assert len(records.alphas()) == 2
+    assert records.alphas(before=datetime(2020, 1, 1, tzinfo=UTC)) == []
+
+
+def test_a_run_keeps_its_limits(records):
+    request = RunRequest(direction="d", market="m")
+    run = records.create_run(
+        request, universe="u", snapshot="s", seed=1, model="m", limits=Limits(length=40, variation=0.5)
+    )
+    assert records.run(run.id).limits == Limits(length=40, variation=0.5)
+    again = records.create_run(request, universe="u", snapshot="s", seed=1, model="m", limits=Limits(length=41))
+    assert records.first_like(again) is None
