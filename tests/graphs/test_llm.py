@@ -11,6 +11,7 @@ from factors.errors import ResearcherError
 from factors.hypothesis import Candidate, Hypothesis
 from factors.operators import OPERATORS
 from factors.parse import parse
+from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from graphs.llm import LanguageModelResearcher
 from graphs.prompts import render
@@ -116,6 +117,21 @@ def test_a_rewrite_answers_each_refusal_in_order_and_gives_up_the_rest(endpoint)
     first, second = researcher.revise(BRIEF, HYPOTHESIS, [trial, trial])
     assert (first.formula, second) == ("ABS($close)", None)
     assert "change the inner term" in prompt_of(server)
+
+
+def test_idea_reads_why_candidates_were_refused_and_factor_what_is_mined_out_and_its_own_limits(endpoint):
+    check = Check(name="originality", value=9, limit=8, passed=False, hint="change the inner term")
+    refused = Trial(round=1, candidate=CANDIDATE, verdict=Verdict(candidate_id="1.1.0", checks=(check,), penalty=1))
+    part = "TS_CORR($close, $volume, 17)"
+    brief = BRIEF.model_copy(update={"trials": (refused, refused), "avoid": (part,), "limits": Limits(length=33)})
+    server, researcher = endpoint(IDEA)
+    researcher.propose(brief)
+    assert "originality: 2" in prompt_of(server)
+    for ask in (lambda one: one.draft(brief, HYPOTHESIS, 1), lambda one: one.revise(brief, HYPOTHESIS, [refused])):
+        server, researcher = endpoint({"candidates": []})
+        ask(researcher)
+        assert part in prompt_of(server)
+        assert "at most 33 nodes" in prompt_of(server)
 
 
 def test_judge_and_eval_answer_in_their_shapes(endpoint):

@@ -15,6 +15,7 @@ from factors.redundancy import Sample
 from factors.zoo import Zoo
 from graphs.machine import graph, mine
 from graphs.researcher import Alignment, Draft, Feedback, Idea
+from graphs.state import initial_state
 from graphs.workbench import Workbench
 from storage.markets import open_market
 from storage.records import Records
@@ -339,6 +340,14 @@ def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, record
         created_at=factor.created_at,
     )
     assert set(factor.splits) == {"train", "valid"}
+
+
+def test_parts_that_recur_in_what_was_accepted_are_to_be_avoided(bench_of, records):
+    other = f"RANK({OVERREACTION}) * $open"
+    mine(bench_of(Scripted([[OVERREACTION]])))
+    [factor] = records.library("small")
+    bench = bench_of(Scripted([]), library=[factor, factor.model_copy(update={"formula": other, "name": "other"})])
+    assert bench.brief(initial_state()).avoid == (OVERREACTION,)
 
 
 def test_a_round_of_refusals_still_ends(bench_of):
