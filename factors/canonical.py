@@ -26,8 +26,10 @@ from factors.chains import (
     ONE,
     WILDCARD,
     Scaled,
+    bounded,
     chain,
     is_chain,
+    multiplied,
     order,
     orientation,
     parts,
@@ -111,7 +113,7 @@ def _sum(*given: Scaled) -> Scaled:
         opened = parts(rest, ADD) if abs(factor) == 1 else [rest]
         for own, core in map(split, opened):
             if core is ONE:
-                constant += factor * own
+                constant = bounded(constant + factor * own)
             elif terms[-factor * own, core]:
                 terms[-factor * own, core] -= 1
             elif factor * own:
@@ -128,7 +130,7 @@ def _sum(*given: Scaled) -> Scaled:
 
 
 def _product(*given: Scaled) -> Scaled:
-    factor = math.prod(own for own, _ in given)
+    factor = multiplied(*(own for own, _ in given))
     if not factor:
         return 0.0, ONE
     factors = [part for _, rest in given if rest is not ONE for part in parts(rest, MULTIPLY)]
@@ -140,12 +142,12 @@ def _inverse(scaled: Scaled) -> Scaled:
     if factor == 0:
         return 1.0, Call(_INV, (written(scaled),))
     if rest is ONE:
-        return 1 / factor, ONE
+        return bounded(1 / factor), ONE
     if is_chain(rest, MULTIPLY):
-        return _product((1 / factor, ONE), *(_inverse(split(part)) for part in parts(rest)))
+        return _product((bounded(1 / factor), ONE), *(_inverse(split(part)) for part in parts(rest)))
     if isinstance(rest, Call) and rest.op is _INV:
-        return _product((1 / factor, ONE), split(rest.args[0]))
-    return 1 / factor, Call(_INV, (rest,))
+        return _product((bounded(1 / factor), ONE), split(rest.args[0]))
+    return bounded(1 / factor), Call(_INV, (rest,))
 
 
 def _power(name: str, base: Scaled, exponent: Scaled) -> Scaled:

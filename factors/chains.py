@@ -5,6 +5,7 @@ of the others, ``2 * (a * b)``, so that what it multiplies is a part of its own.
 """
 
 import hashlib
+import math
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -19,8 +20,23 @@ CHAINS = frozenset({ADD, MULTIPLY, *map(OPERATORS.__getitem__, ("MAX", "MIN", "A
 Numbers: TypeAlias = tuple[float, ...]
 Scaled: TypeAlias = tuple[float, Expr]  #: a factor and what it multiplies, which has none; a number multiplies ``ONE``
 
-_LARGEST = 1.79769313486e308  # of twelve digits
+_LEAST, _LARGEST = 2.22507385851e-308, 1.79769313486e308  # of twelve digits
 _LAST = "~"  # after all names of operators and fields
+
+
+def bounded(factor: float) -> float:
+    """The nearest number within a float's normal range; 0 stays 0."""
+    if factor == 0 or _LEAST <= abs(factor) <= _LARGEST:
+        return factor
+    return math.copysign(_LEAST if abs(factor) < 1 else _LARGEST, factor)
+
+
+def multiplied(*factors: float) -> float:
+    """The product, which is 0 only where a factor is."""
+    product = 1.0
+    for factor in factors:
+        product = bounded(product * factor or (math.copysign(_LEAST, product) * math.copysign(1.0, factor)))
+    return product if all(factors) else 0.0
 
 
 def written(scaled: Scaled) -> Expr:
@@ -28,7 +44,7 @@ def written(scaled: Scaled) -> Expr:
     factor, rest = scaled
     if factor == 1 and rest is not ONE:
         return rest
-    number = Number(float(f"{max(-_LARGEST, min(factor, _LARGEST)):.12g}"))
+    number = Number(float(f"{bounded(factor):.12g}"))
     return number if rest is ONE else Call(MULTIPLY, (number, rest))
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from factors.chains import ADD, ONE, Scaled, chain, is_chain, parts, split
+from factors.chains import ADD, ONE, Scaled, chain, is_chain, multiplied, parts, split
 from factors.expression import Call, Expr, Field, Number
 from factors.operators import OPERATORS, Operator, ParameterKind
 
@@ -50,7 +50,7 @@ def released(op: Operator, args: list[Scaled]) -> tuple[float, Operator, list[Sc
     factor, kept = 1.0, list(args)
     for k in series:
         own, rest = args[k]
-        factor *= abs(own) ** degree * (math.copysign(1.0, own) if parity is _ODD else 1.0)
+        factor = multiplied(factor, *[abs(own)] * degree, math.copysign(1.0, own) if parity is _ODD else 1.0)
         kept[k] = (math.copysign(1.0, own) if parity is _NEITHER else 1.0), rest
     return factor, op, kept
 
@@ -68,7 +68,7 @@ def unranked(scaled: Scaled, *, across: bool) -> Scaled:
         if inner is None:
             break
         own, rest = split(inner)
-        factor *= own
+        factor = multiplied(factor, own)
     return (1.0, ONE) if rest is ONE or not factor else (math.copysign(1.0, factor), rest)
 
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from factors.alphas import published
-from factors.canonical import canonical, pattern, ranking
+from factors.canonical import canonical, canonicalised, pattern, ranking
 from factors.errors import FormulaError
 from factors.evaluator import evaluate
 from factors.expression import fields, walk
@@ -122,6 +122,25 @@ def test_windows_do_not_change_the_pattern(seed):
     changed = rewindowed(expr)
     assert pattern(canonical(changed)) is pattern(canonical(expr))
     assert pattern(ranking(changed)) is pattern(ranking(expr))
+
+
+@pytest.mark.parametrize("number", ["1e155", "1e308", "1.7976931348623157e308", "1e-200", "1e-320", "5e-324", "0"])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "TS_VAR(-($volume * {n}), 5)",
+        "INV(-($low / {n}))",
+        "{n} * ({n} * $close) / ({n} * $open)",
+        "POW({n} * $close, 3) + {n} + {n} - {n} * 3",
+        "RANK({n} * ({n} * EXP({n} * $close)))",
+        "TS_COV({n} * $close, -{n} * $open, 9)",
+        "SIGNEDPOWER({n} * $close, {n})",
+    ],
+)
+def test_numbers_at_the_ends_of_their_range_are_no_surprise(formula, number):
+    known = canonicalised(parse(formula.replace("{n}", number)))
+    assert canonical(known.form) is known.form
+    assert pattern(known.form).size <= known.form.size
 
 
 def test_every_published_alpha_keeps_its_form_in_disguise():
