@@ -23,6 +23,7 @@ from factors.chains import (
     ADD,
     CHAINS,
     MULTIPLY,
+    NEGATIVE,
     ONE,
     WILDCARD,
     Scaled,
@@ -85,13 +86,17 @@ def ranking(expr: Expr) -> Expr:
 
 
 def pattern(form: Expr, known: dict[Expr, Expr] | None = None) -> Expr:
-    """A canonical form with every number replaced by ``WILDCARD``; ``known`` keeps what was found on the way."""
+    """A canonical form with a wildcard for every number; ``known`` keeps what was found on the way.
+
+    A sign is no number: a difference is not a sum with another factor.
+    """
     known = {} if known is None else known
     if form not in known:
         if isinstance(form, Call):
             known[form] = Call(form.op, tuple(pattern(arg, known) for arg in form.args))
         else:
-            known[form] = WILDCARD if isinstance(form, Number) else form
+            negative = isinstance(form, Number) and form.value < 0
+            known[form] = NEGATIVE if negative else WILDCARD if isinstance(form, Number) else form
     return known[form]
 
 

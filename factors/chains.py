@@ -13,7 +13,8 @@ from factors.expression import Call, Expr, Field, Number
 from factors.operators import OPERATORS, Operator
 
 ONE = Number(1)
-WILDCARD = Field("?")  #: stands for any number in a pattern; no market has such a column
+WILDCARD, NEGATIVE = Field("?"), Field("-?")  #: any number in a pattern, by its sign; no market has such columns
+WILDCARDS = frozenset({WILDCARD, NEGATIVE})
 ADD, MULTIPLY = OPERATORS["ADD"], OPERATORS["MULTIPLY"]
 CHAINS = frozenset({ADD, MULTIPLY, *map(OPERATORS.__getitem__, ("MAX", "MIN", "AND", "OR"))})
 
@@ -69,7 +70,7 @@ def is_chain(expr: Expr, op: Operator | None = None) -> bool:
     """Whether it is a chain, of this operator where one is given; a factor and its rest are none."""
     if not isinstance(expr, Call) or expr.op not in CHAINS or expr.op is not (op or expr.op):
         return False
-    return expr.op is not MULTIPLY or not (isinstance(expr.args[0], Number) or expr.args[0] is WILDCARD)
+    return expr.op is not MULTIPLY or not (isinstance(expr.args[0], Number) or expr.args[0] in WILDCARDS)
 
 
 def parts(expr: Expr, op: Operator | None = None) -> list[Expr]:
@@ -85,7 +86,7 @@ def parts(expr: Expr, op: Operator | None = None) -> list[Expr]:
 def order(expr: Expr) -> tuple[int, str, bytes, Numbers]:
     """Sorts parts: the larger first, then by name, then by shape, and only what is alike in those by its numbers."""
     name = expr.op.name if isinstance(expr, Call) else expr.name if isinstance(expr, Field) else _LAST
-    return -expr.size, _LAST if expr is WILDCARD else name, *_known(expr)
+    return -expr.size, _LAST if expr in WILDCARDS else name, *_known(expr)
 
 
 def term_order(term: Scaled) -> tuple[object, ...]:
@@ -126,7 +127,7 @@ def _known(expr: Expr) -> tuple[bytes, Numbers]:
             inner = [_known(arg) for arg in expr.args]
             shape = _digest(expr.op.name.encode() + b"(" + b"".join(one for one, _ in inner))
             found = shape, tuple(number for _, numbers in inner for number in numbers)
-        elif isinstance(expr, Number) or expr is WILDCARD:
+        elif isinstance(expr, Number) or expr in WILDCARDS:
             found = _digest(b"?"), (expr.value,) if isinstance(expr, Number) else ()
         else:
             found = _digest(str(expr).encode()), ()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from factors.alphas import Alpha
 from factors.canonical import canonicalised, pattern, ranking
-from factors.chains import WILDCARD, chain, is_chain, parts
+from factors.chains import NEGATIVE, WILDCARD, chain, is_chain, parts
 from factors.expression import Call, Expr, distinct
 from factors.operators import Operator
 
@@ -120,7 +120,7 @@ class Zoo:
         found.sort(key=lambda one: -one[0])
         for nodes, name, other in found[:NEAREST]:
             subtree = _common(own, other)[1]
-            text = str(_as_written(subtree, written)).replace(str(WILDCARD), "?")
+            text = str(_as_written(subtree, written)).replace(str(NEGATIVE), "-?").replace(str(WILDCARD), "?")
             yield Match(name, nodes, nodes / min(own.form.size, other.form.size), text)
 
 

@@ -107,6 +107,18 @@ def test_a_plain_formula_is_refused_only_if_the_zoo_holds_it(formula):
     assert "duplicate" in failed(formula, Zoo([*published(), Alpha("held", parse(formula), "here")]))
 
 
+@pytest.mark.parametrize(
+    ("known", "other"),
+    [
+        ("($high - $low) / $open", "($high + 2 * $low) / $open"),
+        ("TS_MEAN($close, 5) - TS_MEAN($close, 20)", "TS_MEAN($close, 5) + 3 * TS_MEAN($close, 20)"),
+        ("POW($return, 2)", "POW($return, -3)"),
+    ],
+)
+def test_a_sign_is_no_number(known, other):
+    assert "duplicate" not in failed(other, zoo_of(known))
+
+
 def test_a_shared_subtree_is_named_with_its_owner_as_the_candidate_writes_it():
     zoo = zoo_of(str(KNOWN))
     check = failed("$open * ABS(TS_ZSCORE(DELTA($close, 5) / $close, 60) - RANK(TS_CORR($close, $volume, 20)))", zoo)
