@@ -216,7 +216,7 @@ def import_zoo(
 ) -> None:
     """Make more alphas known; a file with a line that is none imports nothing."""
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is no text in UTF-8") from error
     alphas = read_alphas(lines, source.name, PARSERS[dialect])

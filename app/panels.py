@@ -46,8 +46,10 @@ def load_sample(snapshot: Snapshot, universe: str, alphas: Iterable[Alpha], eval
     known = readable(alphas, evaluator.panel)
     name = hashlib.sha256("\n".join(str(alpha.expr) for alpha in known).encode()).hexdigest()[:16]
     path = _folder(snapshot, universe) / f"alphas-{name}.npy"
-    with suppress(OSError, ValueError):
-        return Sample(known, read_array(path))
+    with suppress(OSError, ValueError, EOFError):
+        ranks = read_array(path)
+        if len(ranks) == len(known):
+            return Sample(known, ranks)
     found = sample(known, evaluator)
     with suppress(OSError):  # as for the panel
         partial = path.with_name(f"{path.stem}-{os.getpid()}.npy")

@@ -22,9 +22,9 @@ _TURNED = {"TS_ARGMAX": "TS_ARGMIN", "TS_ARGMIN": "TS_ARGMAX"}  # a sign exchang
 
 RANKS_ACROSS = frozenset({"RANK", "GROUP_RANK", "QUANTILE_BUCKET"})
 RANKS = RANKS_ACROSS | {"TS_RANK", "TS_ARGMAX", "TS_ARGMIN"}
-_RISING = frozenset({"EXP", "LOG1P"})
+_RISING = frozenset({"EXP"})
 _RISING_ACROSS = frozenset({"RANK", "ZSCORE", "SCALE", "DEMEAN"})
-_RISING_ABOVE_ZERO = frozenset({"LOG", "SQRT"})
+_RISING_ABOVE_ZERO = frozenset({"LOG", "LOG1P", "SQRT"})
 _POSITIVE_FIELDS = frozenset({"open", "high", "low", "close", "vwap", "volume", "amount", "cap"})
 _POSITIVE = frozenset({"ABS", "EXP", "RANK", "TS_RANK", "TS_STD", "TS_VAR", "TS_MAD", "STD"})
 _KEEPS_POSITIVE = frozenset(

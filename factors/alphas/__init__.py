@@ -64,18 +64,27 @@ def read_alphas(
     """
     found: dict[str, Alpha] = {}
     faults = []
-    reader = csv.reader(lines)
-    for row in reader:
-        if not row or (reader.line_num == 1 and row[0].strip().lower() in _HEADERS):
+    for line, row in _rows(lines, source):
+        if not row or (line == 1 and row[0].strip().lower() in _HEADERS):
             continue
         try:
             name, text = _name_and_formula(row, found)
             found[name] = Alpha(name, parse_formula(text, FIELDS), source)
         except (DataError, FormulaError) as error:
-            faults.append(f"line {reader.line_num}: {error}")
+            faults.append(f"line {line}: {error}")
     if faults or not found:
         raise DataError(f"{source}: " + ("; ".join(faults) or "it holds no alpha"))
     return list(found.values())
+
+
+def _rows(lines: Iterable[str], source: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row and the number of its last line."""
+    reader = csv.reader(lines)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(f"{source}: line {reader.line_num}: {error}") from error
 
 
 def _name_and_formula(row: list[str], taken: Collection[str]) -> tuple[str, str]:

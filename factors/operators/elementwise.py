@@ -23,7 +23,7 @@ def rows() -> Iterable[Operator]:
     yield op("NEGATE", elementwise.negate, "-x", qlib="0 - x")
     yield op("NOT", elementwise.logical_not, "1 where x is 0, else 0", qlib="Eq(x, 0)")
     yield op("POW", elementwise.power, "x to the power y", X, Y, qlib="Power")
-    yield op("SIGNEDPOWER", elementwise.signed_power, "sign(x) * |x| to the power y", X, Y,
+    yield op("SIGNEDPOWER", elementwise.signed_power, "size of x to the power y, with its sign", X, Y,
              qlib="Sign(x) * Power(Abs(x), y)")  # fmt: skip
     yield op("MAX", elementwise.maximum, "the larger of x and y", X, Y, qlib="Greater")
     yield op("MIN", elementwise.minimum, "the smaller of x and y", X, Y, qlib="Less")

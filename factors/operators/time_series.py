@@ -37,8 +37,8 @@ def rows() -> Iterable[Operator]:
 def _shifts() -> Iterable[Operator]:
     shift = LookBack.SHIFT
     yield _op("DELAY", rolling.delay, "x d rows ago", source=KAKUSHADZE, look_back=shift, qlib="Ref")
-    yield _op("DELTA", rolling.delta, "x minus x d rows ago", source=KAKUSHADZE, look_back=shift, qlib="Delta")
-    yield _op("TS_PCTCHANGE", rolling.pct_change, "x over x d rows ago, minus 1", look_back=shift,
+    yield _op("DELTA", rolling.delta, "change of x over d rows", source=KAKUSHADZE, look_back=shift, qlib="Delta")
+    yield _op("TS_PCTCHANGE", rolling.pct_change, "relative change of x over d rows", look_back=shift,
               qlib="x / Ref(x, d) - 1")  # fmt: skip
 
 

@@ -76,6 +76,7 @@ def test_two_ways_to_write_the_same(one, other):
         ("$close - $open", "$close + $open"),
         ("$close / $open", "$open / $close"),
         ("RANK($close)", "RANK(-$close)"),
+        ("RANK(LOG1P(DELTA($close, 5)))", "RANK(DELTA($close, 5))"),
         ("RANK(LOG($return))", "RANK($return)"),  # a logarithm has no value where a return is negative
         ("TS_RANK(RANK($close), 9)", "TS_RANK($close, 9)"),
         ("TS_MEAN($close, 5)", "TS_MEAN($close, 6)"),

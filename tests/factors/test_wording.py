@@ -6,7 +6,7 @@ import pytest
 
 from factors.alphas import published
 from factors.expression import Field, Number, walk
-from factors.operators import OPERATORS
+from factors.operators import OPERATORS, ParameterKind
 from factors.parse import parse
 from factors.wording import in_words
 
@@ -32,6 +32,16 @@ def test_each_operator_names_each_of_its_parameters():
         for parameter in op.parameters:
             if parameter.name != "group":  # always the sector
                 assert re.search(rf"\b{parameter.name}\b", clause), f"{op.name}: {clause}"
+
+
+def test_words_grow_with_the_formula_and_no_faster():
+    """A doc line that named a series twice would double the text at each level."""
+    for op in OPERATORS.values():
+        for parameter in op.parameters:
+            if parameter.kind is ParameterKind.SERIES:
+                clause = op.doc.partition(";")[0]
+                assert len(re.findall(rf"\b{parameter.name}\b", clause)) == 1, f"{op.name}: {clause}"
+    assert len(in_words(parse("DELTA(" * 30 + "$close" + ", 1)" * 30))) < 2000
 
 
 def test_every_field_and_number_of_a_formula_is_told():

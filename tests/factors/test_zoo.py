@@ -124,6 +124,8 @@ def test_a_file_with_broken_lines_gives_nothing_and_names_each():
     assert "line 4: expected a name and a formula" in text
     assert "line 5: the name good is taken" in text
     assert "line 6: a name has 1 to 120" in text
+    with pytest.raises(DataError, match=r"long.csv: line 1: field larger"):
+        read_alphas(["a," + "x" * 200_000], "long.csv")
     with pytest.raises(DataError, match="no alpha"):
         read_alphas(["name,formula"], "empty.csv")
 
