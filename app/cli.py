@@ -14,13 +14,13 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from app import display
-from app.inspection import inspect, known_alphas, read
+from app.inspection import as_alphas, inspect, known_alphas
 from app.mining import mine_and_follow
 from app.panels import load_panel
 from app.runner import Runner, check_request
 from app.serving import listen, run_service
 from app.settings import Settings
-from factors.alphas import Alpha, published, read_alphas
+from factors.alphas import published, read_alphas
 from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, DataError, SettingError
 from factors.evaluation import Evaluation
@@ -193,7 +193,7 @@ def list_zoo(
     columns = None if market is None else {*open_market(settings.home, market).fields, "return"}
     with Records.open(settings.database_url) as records:
         library = [] if market is None else records.library(market)
-        alphas = [*published(), *records.alphas(), *(Alpha(one.name, read(one.formula), "library") for one in library)]
+        alphas = [*published(), *records.alphas(), *as_alphas(library)]
     entries = [
         {
             "name": alpha.name,

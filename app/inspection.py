@@ -68,9 +68,12 @@ def published_zoo() -> Zoo:
 
 def known_alphas(imported: Iterable[Alpha], library: Iterable[Factor]) -> Zoo:
     """What a formula is held against: published alphas, imported ones, and a market's library."""
-    return Zoo(
-        [*imported, *(Alpha(factor.name, read(factor.formula), "library") for factor in library)], published_zoo()
-    )
+    return Zoo([*imported, *as_alphas(library)], published_zoo())
+
+
+def as_alphas(library: Iterable[Factor]) -> list[Alpha]:
+    """A market's factors as known alphas."""
+    return [Alpha(factor.name, read(factor.formula), "library") for factor in library]
 
 
 def read(formula: str) -> Expr:

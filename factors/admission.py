@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from factors.evaluation import SplitMetrics
-from factors.verdict import Check
+from factors.verdict import Check, at_least, at_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +37,26 @@ def admission_checks(splits: Mapping[str, SplitMetrics], thresholds: Thresholds)
     persistence = valid_ic / train_ic if train_ic else 0.0
     reversed_sign = t_stat <= -thresholds.t_stat
     return (
-        _at_least(
+        at_least(
             "t_stat",
             t_stat,
             thresholds.t_stat,
             f"train rank IC {train_ic:.4f} has t {t_stat:.1f}"
             + ("; it predicts the opposite: negate the formula" if reversed_sign else "; too weak to tell from luck"),
         ),
-        _at_least(
+        at_least(
             "persistence",
             persistence,
             thresholds.persistence,
             f"rank IC is {train_ic:.4f} on train but {valid_ic:.4f} on valid",
         ),
-        _at_least(
+        at_least(
             "coverage",
             min(train.coverage, valid.coverage),
             thresholds.coverage,
             "too few instruments have a value; shorten the windows",
         ),
-        _at_most(
+        at_most(
             "turnover",
             max(train.turnover or 0.0, valid.turnover or 0.0),
             thresholds.turnover,
@@ -69,7 +69,7 @@ def redundancy_check(correlations: Mapping[str, float], thresholds: Thresholds) 
     """The largest absolute mean daily rank correlation with a known factor, by the factor's formula or name."""
     nearest = max(correlations, key=lambda name: abs(correlations[name]), default="")
     hint = f"moves with {nearest}, which is known; look for a different effect"
-    return _at_most("redundancy", abs(correlations.get(nearest, 0.0)), thresholds.redundancy, hint)
+    return at_most("redundancy", abs(correlations.get(nearest, 0.0)), thresholds.redundancy, hint)
 
 
 def marginal_check(rank_ic: float, thresholds: Thresholds) -> Check:
@@ -77,13 +77,3 @@ def marginal_check(rank_ic: float, thresholds: Thresholds) -> Check:
     passed = rank_ic > thresholds.marginal
     hint = f"what the accepted factors do not explain of it has a train rank IC of {rank_ic:.4f}; it adds nothing"
     return Check(name="marginal", value=rank_ic, limit=thresholds.marginal, passed=passed, hint="" if passed else hint)
-
-
-def _at_least(name: str, value: float, limit: float, hint: str) -> Check:
-    passed = value >= limit
-    return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)
-
-
-def _at_most(name: str, value: float, limit: float, hint: str) -> Check:
-    passed = value <= limit
-    return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)

@@ -5,6 +5,7 @@ import math
 from factors.chains import ADD, ONE, Scaled, chain, is_chain, multiplied, parts, split
 from factors.expression import Call, Expr, Field, Number
 from factors.operators import OPERATORS, Operator, ParameterKind
+from factors.plan import series
 
 _ODD, _EVEN, _NEITHER = "odd", "even", "neither"
 _HOMOGENEOUS = {
@@ -35,20 +36,20 @@ _KEEPS_POSITIVE = frozenset(
 
 def released(op: Operator, args: list[Scaled]) -> tuple[float, Operator, list[Scaled]]:
     """The factor that leaves an operator, the operator that remains, and its arguments without it."""
-    series = [k for k, at in enumerate(op.parameters) if at.kind is ParameterKind.SERIES]
-    plain = all(args[k][0] and args[k][1] is not ONE for k in series)
+    places = [k for k, at in enumerate(op.parameters) if at.kind is ParameterKind.SERIES]
+    plain = all(args[k][0] and args[k][1] is not ONE for k in places)
     turned = op.name in _DUAL or op.name in _TURNED
-    if plain and turned and all(args[k][0] < 0 for k in series):
+    if plain and turned and all(args[k][0] < 0 for k in places):
         other = OPERATORS[_DUAL.get(op.name) or _TURNED[op.name]]
         factor, same, kept = released(
-            other, [(-own if k in series else own, rest) for k, (own, rest) in enumerate(args)]
+            other, [(-own if k in places else own, rest) for k, (own, rest) in enumerate(args)]
         )
         return (-factor if op.name in _DUAL else factor), same, kept
     if not plain or op.name not in _HOMOGENEOUS:
         return 1.0, op, args
     degree, parity = _HOMOGENEOUS[op.name]
     factor, kept = 1.0, list(args)
-    for k in series:
+    for k in places:
         own, rest = args[k]
         factor = multiplied(factor, *[abs(own)] * degree, math.copysign(1.0, own) if parity is _ODD else 1.0)
         kept[k] = (math.copysign(1.0, own) if parity is _NEITHER else 1.0), rest
@@ -92,5 +93,4 @@ def _is_positive(expr: Expr) -> bool:
         return isinstance(expr, Field) and expr.name in _POSITIVE_FIELDS
     if expr.op.name in _POSITIVE:
         return True
-    series = (arg for at, arg in zip(expr.op.parameters, expr.args, strict=True) if at.kind is ParameterKind.SERIES)
-    return expr.op.name in _KEEPS_POSITIVE and all(map(_is_positive, series))
+    return expr.op.name in _KEEPS_POSITIVE and all(map(_is_positive, series(expr)))

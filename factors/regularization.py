@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from factors.errors import SettingError
 from factors.expression import Expr, Number, fields, walk
-from factors.verdict import Check
+from factors.verdict import Check, at_least, at_most
 from factors.zoo import Likeness, Match, Zoo
 
 ALPHA = 0.5  #: weight of c1, hypothesis and description, beside c2, description and formula
@@ -121,19 +121,17 @@ class Structure:
     """What the gate sees of a formula without asking anybody.
 
     Attributes:
-        expr: the formula.
-        complexity: of it as it is written.
+        complexity: of the formula as it is written.
         likeness: to the known alphas.
     """
 
-    expr: Expr
     complexity: Complexity
     likeness: Likeness
 
     @classmethod
     def of(cls, expr: Expr, zoo: Zoo) -> "Structure":
         """Look at a formula beside the known alphas."""
-        return cls(expr, Complexity.of(expr), zoo.likeness(expr))
+        return cls(Complexity.of(expr), zoo.likeness(expr))
 
     @property
     def variation(self) -> float:
@@ -142,15 +140,25 @@ class Structure:
 
     def checks(self, limits: Limits) -> tuple[Check, ...]:
         """Complexity and originality, each as a check."""
-        upper = (
-            ("length", "shorten it to at most {limit} nodes; it has {value}"),
-            ("parameters", "use at most {limit} numbers; it has {value}"),
-            ("fields", "read at most {limit} fields; it reads {value}"),
-            ("depth", "nest at most {limit} levels; it has {value}"),
-            ("look_back", "look back at most {limit} rows; it needs {value}"),
-        )
+        own = self.complexity
         return (
-            *(_at_most(name, getattr(self.complexity, name), getattr(limits, name), hint) for name, hint in upper),
+            at_most(
+                "length", own.length, limits.length, f"shorten it to at most {limits.length} nodes; it has {own.length}"
+            ),
+            at_most(
+                "parameters",
+                own.parameters,
+                limits.parameters,
+                f"use at most {limits.parameters} numbers; it has {own.parameters}",
+            ),
+            at_most("fields", own.fields, limits.fields, f"read at most {limits.fields} fields; it reads {own.fields}"),
+            at_most("depth", own.depth, limits.depth, f"nest at most {limits.depth} levels; it has {own.depth}"),
+            at_most(
+                "look_back",
+                own.look_back,
+                limits.look_back,
+                f"look back at most {limits.look_back} rows; it needs {own.look_back}",
+            ),
             *self.originality(limits),
         )
 
@@ -178,28 +186,19 @@ class Structure:
                 passed=known is None,
                 hint=f"it ranks as {known} does, whatever its numbers and sign; propose another" if known else "",
             ),
-            _at_most("originality", exact, limits.shared_nodes, f"shares {shares}; change that part"),
-            _at_most("variation", alike, limits.variation, f"{varies}; a new window is no new idea"),
+            at_most("originality", exact, limits.shared_nodes, f"shares {shares}; change that part"),
+            at_most("variation", alike, limits.variation, f"{varies}; a new window is no new idea"),
         )
 
 
 def alignment_check(agreement: float, reason: str, limits: Limits) -> Check:
     """Agreement C of hypothesis, description and formula against its limit."""
-    passed = agreement >= limits.alignment
-    return Check(
-        name="alignment", value=agreement, limit=limits.alignment, passed=passed, hint="" if passed else reason
-    )
+    return at_least("alignment", agreement, limits.alignment, reason)
 
 
 def agreement(hypothesis_description: float, description_formula: float) -> float:
     """C(h, d, f) = alpha c1(h, d) + (1 - alpha) c2(d, f), all in [0, 1]."""
     return ALPHA * hypothesis_description + (1 - ALPHA) * description_formula
-
-
-def _at_most(name: str, value: float, limit: float, hint: str) -> Check:
-    passed = value <= limit
-    text = "" if passed else hint.replace("{value}", f"{value:g}").replace("{limit}", f"{limit:g}")
-    return Check(name=name, value=value, limit=limit, passed=passed, hint=text)
 
 
 def _quoted(matches: tuple[Match, ...]) -> str:

@@ -20,6 +20,18 @@ class Check(BaseModel):
     hint: str = ""
 
 
+def at_most(name: str, value: float, limit: float, hint: str) -> Check:
+    """A value that may not exceed its limit; ``hint`` is kept where it does."""
+    passed = value <= limit
+    return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)
+
+
+def at_least(name: str, value: float, limit: float, hint: str) -> Check:
+    """A value that may not fall below its limit; ``hint`` is kept where it does."""
+    passed = value >= limit
+    return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)
+
+
 class Verdict(BaseModel):
     """All checks of one candidate and its regularization penalty R_g (dimensionless, lower is better)."""
 

@@ -6,9 +6,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from factors.errors import FormulaError
-from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
-from factors.parse import parse
 from factors.regularization import Structure, alignment_check
 from factors.verdict import Check, Verdict
 from factors.zoo import Zoo
@@ -23,12 +21,12 @@ def regularize(state: State, runtime: Runtime[Workbench]) -> Command[Literal["fa
     hypothesis = state["hypotheses"][-1]
     zoo = bench.zoo(state)
     for waiting in state["passed"]:
-        zoo.add_tried(f"candidate {waiting.candidate.id} of this round", _expression(waiting.candidate, bench))
+        zoo.add_tried(f"candidate {waiting.candidate.id} of this round", bench.parsed(waiting.candidate.formula))
     passed, refused = list(state["passed"]), []
     for draft in state["drafts"]:
         trial = _judged(draft, state["round"], hypothesis, zoo, bench)
         if trial.verdict.accepted:
-            zoo.add_tried(f"candidate {draft.id} of this round", _expression(trial.candidate, bench))
+            zoo.add_tried(f"candidate {draft.id} of this round", bench.parsed(trial.candidate.formula))
             passed.append(trial)
         else:
             refused.append(trial)
@@ -50,10 +48,6 @@ def regularize(state: State, runtime: Runtime[Workbench]) -> Command[Literal["fa
     return Command(goto="evaluate" if passed else "feedback", update=update)
 
 
-def _expression(candidate: Candidate, bench: Workbench) -> Expr:
-    return parse(candidate.formula, tuple(bench.panel.fields))
-
-
 def _judged(candidate: Candidate, number: int, hypothesis: Hypothesis, zoo: Zoo, bench: Workbench) -> Trial:
     """The candidate with its formula made canonical, and its verdict; the judge is asked last, as it costs most."""
 
@@ -62,7 +56,7 @@ def _judged(candidate: Candidate, number: int, hypothesis: Hypothesis, zoo: Zoo,
         return Trial(round=number, candidate=candidate, verdict=verdict)
 
     try:
-        expr = _expression(candidate, bench)
+        expr = bench.parsed(candidate.formula)
     except FormulaError as error:
         return trial((Check(name="parse", value=0, limit=1, passed=False, hint=str(error)),), 1.0)
     candidate = candidate.model_copy(update={"formula": str(expr)})
