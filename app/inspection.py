@@ -19,16 +19,18 @@ class Inspection(BaseModel):
     """A formula beside the known alphas.
 
     ``similarity`` is S(f), nodes of the largest common subtree with a known alpha, to the number; in
-    ``parametric_similarity`` all numbers are alike, and ``variation`` is its share of the formula. ``known_as`` names
-    an alpha that ranks as the formula does. ``exact`` and ``parametric`` are the five nearest. ``penalty`` is R_g for
-    perfect alignment, ``terms`` what it is made of, each in [0, 1]. ``checks`` are the gate's but for alignment.
+    ``parametric_similarity`` all numbers are alike, and ``variation`` is its share of the formula. ``same_as`` names an
+    alpha that ranks as the formula does, ``varied_from`` one that does but for numbers. ``exact`` and ``parametric``
+    are the five nearest. ``penalty`` is R_g for perfect alignment, ``terms`` what it is made of, each in [0, 1].
+    ``checks`` are the gate's but for alignment.
     """
 
     model_config = ConfigDict(frozen=True)
 
     formula: str
     accepted: bool
-    known_as: str | None
+    same_as: str | None
+    varied_from: str | None
     similarity: int
     parametric_similarity: int
     variation: float
@@ -47,10 +49,11 @@ def inspect(expr: Expr, zoo: Zoo, limits: Limits) -> Inspection:
     return Inspection(
         formula=str(expr),
         accepted=all(check.passed for check in checks),
-        known_as=structure.likeness.known_as,
+        same_as=structure.likeness.same_as,
+        varied_from=structure.likeness.varied_from,
         similarity=structure.likeness.nodes,
         parametric_similarity=structure.likeness.parametric_nodes,
-        variation=structure.variation,
+        variation=structure.likeness.variation,
         exact=structure.likeness.exact,
         parametric=structure.likeness.parametric,
         complexity=structure.complexity,

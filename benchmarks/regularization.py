@@ -20,13 +20,13 @@ from random import Random
 
 from benchmarks.report import table
 from factors.alphas import Alpha, published, read_alphas
-from factors.canonical import canonical, pattern
+from factors.canonical import canonical
 from factors.errors import FormulaError
 from factors.expression import Expr, call
 from factors.legacy import parse_legacy
 from factors.parse import parse
 from factors.regularization import Limits, Structure
-from factors.zoo import Zoo, shared
+from factors.zoo import Zoo, parametric_similarity, similarity
 from graphs.offline.grammar import expand
 from graphs.offline.themes import THEMES
 from tests.disguises import disguised, rewindowed
@@ -67,7 +67,6 @@ def speed() -> dict[str, float]:
     zoo = Zoo(alphas)
     index_seconds = time.perf_counter() - started
     forms = [canonical(alpha.expr) for alpha in alphas]
-    pairs = [(form, pattern(form)) for form in forms]
     seconds, by_pairs = [], []
     for number, expr in enumerate(drawn(draw, QUERIES, fill)):
         started = time.perf_counter()
@@ -78,8 +77,8 @@ def speed() -> dict[str, float]:
         if number < BY_PAIRS:
             started = time.perf_counter()
             form = canonical(expr)
-            exact = max(shared(form, known)[0] for known, _ in pairs)
-            parametric = max(shared(pattern(form), known)[0] for _, known in pairs)
+            exact = max(similarity(form, known) for known in forms)
+            parametric = max(parametric_similarity(form, known) for known in forms)
             by_pairs.append(time.perf_counter() - started)
             if (exact, parametric) != (structure.likeness.nodes, structure.likeness.parametric_nodes):
                 raise AssertionError(f"the index and the pairs differ on {expr}")

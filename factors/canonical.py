@@ -2,50 +2,38 @@
 
 Used to compare formulas, never to compute them. Each rewrite keeps the value wherever both sides are known:
 
-- ``x - y`` is ``x + -1 * y``, ``-x`` is ``-1 * x``, ``x / y`` is ``x * INV(y)``; ``a > b`` is ``b < a``.
+- ``x - y`` is ``x + -1 * y``, ``-x`` is ``-1 * x``, ``x / y`` is ``x * INV(y)``; ``a > b`` and ``a - b > 0`` are
+  ``b < a``, ``NOT(x)`` is ``x == 0``.
 - Sums, products, MAX, MIN, AND and OR are chains, their arguments in one order, as are those of TS_CORR, TS_COV, EQ and
-  NE. Neutral constants and double negations go, constant factors are multiplied out.
+  NE. Neutral constants and double negations go, constants are added up and multiplied out, see :mod:`factors.algebra`.
 - A factor leaves the operators that are homogeneous: ``TS_MEAN(-2 * x, d)`` is ``-2 * TS_MEAN(x, d)``, ``ABS(-x)`` is
-  ``ABS(x)``, ``TS_MAX(-x, d)`` is ``-1 * TS_MIN(x, d)``.
-- Under a rank, what does not change it goes: ``RANK(RANK(x))``, ``RANK(2 * x + 1)``, ``RANK(EXP(x))`` are ``RANK(x)``.
+  ``ABS(x)``, ``TS_MAX(-x, d)`` is ``-1 * TS_MIN(x, d)``. So does an added constant: ``TS_STD(x + 1, d)`` is
+  ``TS_STD(x, d)``, ``TS_MEAN(x + 1, d)`` is ``TS_MEAN(x, d) + 1``.
+- Under a rank, what does not change it goes: ``RANK(RANK(x))``, ``RANK(2 * x + 1)``, ``RANK(EXP(x))`` are ``RANK(x)``;
+  so is ``RANK(LOG(x))`` where x is never negative: a zero has no logarithm, and an EXP may overflow.
 
-Arguments are ordered by their shape without numbers first, and nothing but terms of a sum that cancel asks whether two
-sub-expressions are equal. So formulas that differ in their windows alone, and have them in the same order, differ in
-these alone in canonical form: their :func:`pattern` is one.
+Arguments are ordered by their shape without numbers first, so formulas that differ in their windows alone, and have
+them in the same order, differ in these alone in canonical form: their :func:`pattern` is one.
 """
 
-import math
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-from factors.chains import (
-    ADD,
-    CHAINS,
-    MULTIPLY,
-    NEGATIVE,
-    ONE,
-    WILDCARD,
-    Scaled,
-    bounded,
-    chain,
-    is_chain,
-    multiplied,
-    order,
-    orientation,
-    parts,
-    split,
-    term_order,
-    written,
-)
-from factors.expression import Call, Expr, Number
-from factors.invariance import RANKS, RANKS_ACROSS, released, unranked
+from factors.algebra import exp_of, extreme_of, log_of, power_of, product_of, signed_power_of, sum_of
+from factors.chains import ADD, MULTIPLY, NEGATIVE, ONE, WILDCARD, Scaled, chain, is_chain, order, parts, split, written
+from factors.conditions import chosen, compared, joined, negated, truth
+from factors.expression import Call, Expr, Number, distinct
+from factors.invariance import MOVED, RANKS, RANKS_ACROSS, released, unmoved, unranked
 from factors.operators import OPERATORS, Operator
 
-_INV = OPERATORS["INV"]
-_SYMMETRIC = frozenset({"TS_CORR", "TS_COV", "EQ", "NE"})
-_SWAPPED = {"GT": "LT", "GE": "LE"}
+_CHANGES = frozenset(
+    {"DELTA", "TS_PCTCHANGE", "TS_ZSCORE", "DEMEAN", "ZSCORE", "GROUP_NEUTRALIZE", "GROUP_ZSCORE"}
+)  # of a number they are 0
+_SYMMETRIC = frozenset({"TS_CORR", "TS_COV"})
 _IDEMPOTENT = frozenset({"ABS", "SIGN", "FLOOR", "ZSCORE", "SCALE", "DEMEAN", "GROUP_NEUTRALIZE", "GROUP_ZSCORE"})
+_ALIKE = {OPERATORS["TS_SUM"]: OPERATORS["TS_MEAN"], OPERATORS["LOG1P"]: OPERATORS["LOG"]}
 
 
 class Canonical(NamedTuple):
@@ -65,147 +53,125 @@ class Canonical(NamedTuple):
 
 def canonicalised(expr: Expr) -> Canonical:
     """The canonical form of a formula and what goes with it."""
-    known: dict[Expr, Scaled] = {}
-    scaled = _scaled(expr, known)
+    scaled = _scaled(expr)
     origins: dict[Expr, Expr] = {}
-    for original, (factor, rest) in known.items():
-        origins.setdefault(rest, original)
-        if factor != 1:
-            origins.setdefault(written((factor, rest)), original)
+    found = [(_scaled(node), node) for node in reversed(distinct(expr)) if isinstance(node, Call)]
+    for (factor, rest), original in sorted(found, key=lambda one: abs(one[0][0]) != 1):
+        origins.setdefault(written((factor, rest)), original)
+        if isinstance(rest, Call):
+            origins.setdefault(rest, original)
     return Canonical(written(scaled), unranked(scaled, across=True)[1], origins)
 
 
 def canonical(expr: Expr) -> Expr:
     """The canonical form alone."""
-    return written(_scaled(expr, {}))
+    return written(_scaled(expr))
 
 
 def ranking(expr: Expr) -> Expr:
     """The ranking alone."""
-    return unranked(_scaled(expr, {}), across=True)[1]
+    return unranked(_scaled(expr), across=True)[1]
 
 
-def pattern(form: Expr, known: dict[Expr, Expr] | None = None) -> Expr:
-    """A canonical form with a wildcard for every number; ``known`` keeps what was found on the way.
+_PATTERNS: WeakKeyDictionary[Expr, Expr | None] = WeakKeyDictionary()  # nothing for what is its own
 
-    A sign is no number: a difference is not a sum with another factor.
+
+def pattern(form: Expr) -> Expr:
+    """A canonical form in which all numbers are alike.
+
+    Numbers are wildcards by their sign: a difference is not a sum with another factor. As a factor may be 1 and an
+    added constant 0, a pattern has neither; a sum over a window is a multiple of its mean, LOG1P a LOG of a sum.
     """
-    known = {} if known is None else known
-    if form not in known:
-        if isinstance(form, Call):
-            known[form] = Call(form.op, tuple(pattern(arg, known) for arg in form.args))
-        else:
-            negative = isinstance(form, Number) and form.value < 0
-            known[form] = NEGATIVE if negative else WILDCARD if isinstance(form, Number) else form
-    return known[form]
+    if isinstance(form, Number):
+        return NEGATIVE if form.value < 0 else WILDCARD
+    if not isinstance(form, Call):
+        return form
+    if form in _PATTERNS:
+        return _PATTERNS[form] or form
+    found = _pattern(form)
+    _PATTERNS[form] = None if found is form else found
+    return found
 
 
-def _scaled(expr: Expr, known: dict[Expr, Scaled]) -> Scaled:
+def _pattern(form: Call) -> Expr:
+    factor, rest = split(form)
+    if rest is not form:
+        return pattern(rest) if factor > 0 else Call(MULTIPLY, (NEGATIVE, pattern(rest)))
+    if is_chain(form):
+        held = [part for part in parts(form) if form.op is not ADD or not isinstance(part, Number)]
+        return chain(form.op, sorted(map(pattern, held), key=order))
+    return Call(_ALIKE.get(form.op, form.op), tuple(map(pattern, form.args)))
+
+
+_KNOWN: WeakKeyDictionary[Expr, Scaled | None] = WeakKeyDictionary()  # nothing for what is canonical itself
+
+
+def _scaled(expr: Expr) -> Scaled:
     if not isinstance(expr, Call):
         return split(expr)
-    if expr not in known:
-        args = [_scaled(arg, known) for arg in expr.args]
-        rewrite = _REWRITES.get(expr.op.name)
-        known[expr] = rewrite(*args) if rewrite else _applied(expr.op, args)
-    return known[expr]
-
-
-def _sum(*given: Scaled) -> Scaled:
-    """Terms without parentheses, turned to their orientation; a constant comes last."""
-    terms: Counter[Scaled] = Counter()
-    constant = 0.0
-    for factor, rest in given:
-        opened = parts(rest, ADD) if abs(factor) == 1 else [rest]
-        for own, core in map(split, opened):
-            if core is ONE:
-                constant = bounded(constant + factor * own)
-            elif terms[-factor * own, core]:
-                terms[-factor * own, core] -= 1
-            elif factor * own:
-                terms[factor * own, core] += 1
-    left = list(terms.elements())
-    if not left:
-        return constant, ONE
-    if len(left) == 1 and not constant:
-        return left[0]
-    turn = orientation(left)
-    ordered = sorted(((turn * factor, core) for factor, core in left), key=term_order)
-    constants = [written((turn * constant, ONE))] if constant else []
-    return turn, chain(ADD, [*map(written, ordered), *constants])
-
-
-def _product(*given: Scaled) -> Scaled:
-    factor = multiplied(*(own for own, _ in given))
-    if not factor:
-        return 0.0, ONE
-    factors = [part for _, rest in given if rest is not ONE for part in parts(rest, MULTIPLY)]
-    return factor, chain(MULTIPLY, sorted(factors, key=order)) if factors else ONE
-
-
-def _inverse(scaled: Scaled) -> Scaled:
-    factor, rest = scaled
-    if factor == 0:
-        return 1.0, Call(_INV, (written(scaled),))
-    if rest is ONE:
-        return bounded(1 / factor), ONE
-    if is_chain(rest, MULTIPLY):
-        return _product((bounded(1 / factor), ONE), *(_inverse(split(part)) for part in parts(rest)))
-    if isinstance(rest, Call) and rest.op is _INV:
-        return _product((bounded(1 / factor), ONE), split(rest.args[0]))
-    return bounded(1 / factor), Call(_INV, (rest,))
-
-
-def _power(name: str, base: Scaled, exponent: Scaled) -> Scaled:
-    """A power with a literal exponent lets a factor through where its own power is a number."""
-    op, (factor, rest), (power, literal) = OPERATORS[name], base, exponent
-    signed = name == "SIGNEDPOWER"
-    if literal is ONE and power == 1:
-        return base
-    if literal is ONE and rest is not ONE and factor:
-        if power == -1 and not signed:
-            return _inverse(base)
-        size = _number_power(abs(factor), power)
-        if size and (signed or factor > 0 or power.is_integer()):
-            return math.copysign(size, factor if signed or power % 2 == 1 else 1.0), Call(op, (rest, written(exponent)))
-    return 1.0, Call(op, (written(base), written(exponent)))
-
-
-def _number_power(number: float, power: float) -> float:
-    """0 where the power is no number."""
-    try:
-        return float(number**power)
-    except OverflowError:
-        return 0.0
+    if expr in _KNOWN:
+        return _KNOWN[expr] or (1.0, expr)
+    args = [_scaled(arg) for arg in expr.args]
+    rewrite = _REWRITES.get(expr.op.name)
+    scaled = rewrite(*args) if rewrite else _applied(expr.op, args)
+    _KNOWN[expr] = None if scaled == (1.0, expr) else scaled
+    return scaled
 
 
 def _applied(op: Operator, args: list[Scaled]) -> Scaled:
     """Any other operator."""
-    if op.name in _SWAPPED:
-        op, args = OPERATORS[_SWAPPED[op.name]], args[::-1]
+    if args[0][1] is ONE and op.name in MOVED | _CHANGES:
+        return (0.0, ONE) if op.name in _CHANGES else args[0]
     if op.name in RANKS:
         args = [unranked(args[0], across=op.name in RANKS_ACROSS), *args[1:]]
+    args, moved = unmoved(op, args)
     factor, op, args = released(op, args)
     inner = [written(arg) for arg in args]
     if op.name in _IDEMPOTENT and isinstance(inner[0], Call) and inner[0].op is op:
         return factor, inner[0]
     if op.name in _SYMMETRIC:
         inner[:2] = sorted(inner[:2], key=order)
-    if op in CHAINS:
-        return factor, chain(op, sorted((part for arg in inner for part in parts(arg, op)), key=order))
-    return factor, Call(op, tuple(inner))
+    applied = Call(op, tuple(inner))
+    return sum_of((factor, applied), (moved, ONE)) if moved else (factor, applied)
 
 
 def _negative(scaled: Scaled) -> Scaled:
     return -scaled[0], scaled[1]
 
 
+def _power(base: Scaled, exponent: Scaled) -> Scaled:
+    power, literal = exponent
+    if literal is ONE:
+        return power_of(base, power)
+    return 1.0, Call(OPERATORS["POW"], (written(base), written(exponent)))
+
+
+def _counted(condition: Scaled, window: Scaled) -> Scaled:
+    return 1.0, Call(OPERATORS["TS_COUNT"], (truth(condition), written(window)))
+
+
 _REWRITES: dict[str, Callable[..., Scaled]] = {
-    "ADD": _sum,
-    "SUBTRACT": lambda x, y: _sum(x, _negative(y)),
+    "ADD": sum_of,
+    "SUBTRACT": lambda x, y: sum_of(x, _negative(y)),
     "NEGATE": _negative,
-    "MULTIPLY": _product,
-    "DIVIDE": lambda x, y: _product(x, _inverse(y)),
-    "INV": _inverse,
-    "POW": lambda x, y: _power("POW", x, y),
-    "SIGNEDPOWER": lambda x, y: _power("SIGNEDPOWER", x, y),
+    "MULTIPLY": product_of,
+    "DIVIDE": lambda x, y: product_of(x, power_of(y, -1.0)),
+    "INV": lambda x: power_of(x, -1.0),
+    "SQRT": lambda x: power_of(x, 0.5),
+    "POW": _power,
+    "SIGNEDPOWER": signed_power_of,
+    "LOG": log_of,
+    "LOG1P": lambda x: log_of(sum_of(x, (1.0, ONE))),
+    "EXP": exp_of,
+    "LT": partial(compared, "LT"),
+    "GT": lambda x, y: compared("LT", y, x),
+    "LE": partial(compared, "LE"),
+    "GE": lambda x, y: compared("LE", y, x),
+    "EQ": partial(compared, "EQ"),
+    "NE": partial(compared, "NE"),
+    "NOT": negated,
+    "WHERE": chosen,
+    "TS_COUNT": _counted,
+    **{name: partial(extreme_of, OPERATORS[name]) for name in ("MAX", "MIN")},
+    **{name: partial(joined, OPERATORS[name]) for name in ("AND", "OR")},
 }

@@ -6,7 +6,7 @@ of the others, ``2 * (a * b)``, so that what it multiplies is a part of its own.
 
 import hashlib
 import math
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 from weakref import WeakKeyDictionary
 
 from factors.expression import Call, Expr, Field, Number
@@ -21,13 +21,13 @@ CHAINS = frozenset({ADD, MULTIPLY, *map(OPERATORS.__getitem__, ("MAX", "MIN", "A
 Numbers: TypeAlias = tuple[float, ...]
 Scaled: TypeAlias = tuple[float, Expr]  #: a factor and what it multiplies, which has none; a number multiplies ``ONE``
 
-_LEAST, _LARGEST = 2.22507385851e-308, 1.79769313486e308  # of twelve digits
+_LEAST, _LARGEST = 2.22507385851e-308, 4.49423283715e307  # of twelve digits, each the inverse of the other
 _LAST = "~"  # after all names of operators and fields
 
 
 def bounded(factor: float) -> float:
-    """The nearest number within a float's normal range; 0 stays 0."""
-    if factor == 0 or _LEAST <= abs(factor) <= _LARGEST:
+    """The nearest number that is in a float's normal range, and its inverse too; 0 stays 0."""
+    if _LEAST <= factor <= _LARGEST or _LEAST <= -factor <= _LARGEST or factor == 0:
         return factor
     return math.copysign(_LEAST if abs(factor) < 1 else _LARGEST, factor)
 
@@ -46,15 +46,17 @@ def written(scaled: Scaled) -> Expr:
     if factor == 1 and rest is not ONE:
         return rest
     number = Number(float(f"{bounded(factor):.12g}"))
-    return number if rest is ONE else Call(MULTIPLY, (number, rest))
+    if rest is ONE:
+        return number
+    return rest if number is ONE else Call(MULTIPLY, (number, rest))
 
 
 def split(expr: Expr) -> Scaled:
     """What :func:`written` wrote."""
     if isinstance(expr, Number):
-        return expr.value, ONE
+        return bounded(expr.value), ONE
     if isinstance(expr, Call) and expr.op is MULTIPLY and isinstance(expr.args[0], Number):
-        return expr.args[0].value, expr.args[1]
+        return bounded(expr.args[0].value), expr.args[1]
     return 1.0, expr
 
 
@@ -66,9 +68,9 @@ def chain(op: Operator, parts: list[Expr]) -> Expr:
     return chained
 
 
-def is_chain(expr: Expr, op: Operator | None = None) -> bool:
+def is_chain(expr: Expr, op: Operator | None = None) -> TypeGuard[Call]:
     """Whether it is a chain, of this operator where one is given; a factor and its rest are none."""
-    if not isinstance(expr, Call) or expr.op not in CHAINS or expr.op is not (op or expr.op):
+    if not isinstance(expr, Call) or expr.op is not (op or expr.op) or expr.op not in CHAINS:
         return False
     return expr.op is not MULTIPLY or not (isinstance(expr.args[0], Number) or expr.args[0] in WILDCARDS)
 
@@ -76,11 +78,13 @@ def is_chain(expr: Expr, op: Operator | None = None) -> bool:
 def parts(expr: Expr, op: Operator | None = None) -> list[Expr]:
     """The parts of a chain in order; of anything else, itself."""
     found: list[Expr] = []
-    while isinstance(expr, Call) and is_chain(expr, op):
+    while is_chain(expr, op):
         op = expr.op
         expr, last = expr.args
         found.append(last)
-    return [expr, *reversed(found)]
+    found.append(expr)
+    found.reverse()
+    return found
 
 
 def order(expr: Expr) -> tuple[int, str, bytes, Numbers]:

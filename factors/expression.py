@@ -17,6 +17,7 @@ from factors.operators import (
     OPERATORS,
     UNARY_PRECEDENCE,
     Form,
+    LookBack,
     Operator,
     ParameterKind,
     misfit,
@@ -47,6 +48,12 @@ class Expr:
     def children(self) -> tuple["Expr", ...]:
         """Direct sub-expressions, in order of writing."""
         return ()
+
+    @classmethod
+    def _existing(cls, *key: object) -> Self | None:
+        """The node of this key, if there is one."""
+        known = Expr._known.get((cls, *key))
+        return known if isinstance(known, cls) else None
 
     def _interned(self, *key: object) -> Self:
         """The one node for this key: the one known already, else this one."""
@@ -106,11 +113,15 @@ class Call(Expr):
 
     def __new__(cls, op: Operator, args: tuple[Expr, ...]) -> Self:
         """The node of this application; arguments are checked by :func:`call`, not here."""
+        known = cls._existing(op.name, args)
+        if known is not None:
+            return known
         node = super().__new__(cls)
         node.op, node.args = op, args
         node.size = 1 + sum(arg.size for arg in args)
         node.depth = 1 + max(arg.depth for arg in args)
-        node.look_back = max(arg.look_back for arg in args) + op.look_back.rows(window(node))
+        rows = 0 if op.look_back is LookBack.NONE else op.look_back.rows(window(node))
+        node.look_back = max(arg.look_back for arg in args) + rows
         return node._interned(op.name, args)
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 
+from factors.algebra import antilog, factors_of, ranked_as
 from factors.chains import ADD, ONE, Scaled, chain, is_chain, multiplied, parts, split
 from factors.expression import Call, Expr, Field, Number
 from factors.operators import OPERATORS, Operator, ParameterKind
@@ -23,14 +24,24 @@ _TURNED = {"TS_ARGMAX": "TS_ARGMIN", "TS_ARGMIN": "TS_ARGMAX"}  # a sign exchang
 
 RANKS_ACROSS = frozenset({"RANK", "GROUP_RANK", "QUANTILE_BUCKET"})
 RANKS = RANKS_ACROSS | {"TS_RANK", "TS_ARGMAX", "TS_ARGMIN"}
+_UNMOVED = frozenset(
+    {"TS_CORR", "TS_COV", "TS_STD", "TS_VAR", "TS_MAD", "TS_SKEW", "TS_KURT", "TS_ZSCORE", "DELTA", "REGBETA"}
+    | {"REGRESI", "REGRSQ", "ZSCORE", "STD", "SKEW", "KURT", "DEMEAN", "GROUP_NEUTRALIZE", "GROUP_ZSCORE"}
+)  # a constant added to what they look at changes nothing
+MOVED = frozenset(
+    {"DELAY", "TS_MEAN", "TS_MEDIAN", "TS_MAX", "TS_MIN", "TS_QUANTILE", "EMA", "SMA", "DECAYLINEAR", "MEAN", "MEDIAN"}
+    | {"WINSORIZE", "GROUP_MEAN"}
+)  # it is added to what they give
+
 _RISING = frozenset({"EXP"})
 _RISING_ACROSS = frozenset({"RANK", "ZSCORE", "SCALE", "DEMEAN"})
-_RISING_ABOVE_ZERO = frozenset({"LOG", "LOG1P", "SQRT"})
+_RISING_ABOVE_ZERO = frozenset({"LOG1P"})
+_PRODUCTS = frozenset({"MULTIPLY", "INV", "POW", "SQRT"})
 _POSITIVE_FIELDS = frozenset({"open", "high", "low", "close", "vwap", "volume", "amount", "cap"})
 _POSITIVE = frozenset({"ABS", "EXP", "RANK", "TS_RANK", "TS_STD", "TS_VAR", "TS_MAD", "STD"})
 _KEEPS_POSITIVE = frozenset(
-    {"ADD", "MULTIPLY", "INV", "MAX", "MIN", "SQRT", "TS_MEAN", "TS_SUM", "TS_MEDIAN", "TS_MIN", "TS_MAX", "TS_PROD"}
-    | {"DELAY", "EMA", "SMA", "DECAYLINEAR", "MEAN", "MEDIAN", "GROUP_MEAN"}
+    {"ADD", "MULTIPLY", "INV", "MAX", "MIN", "SQRT", "POW", "TS_MEAN", "TS_SUM", "TS_MEDIAN", "TS_MIN", "TS_MAX"}
+    | {"TS_PROD", "DELAY", "EMA", "SMA", "DECAYLINEAR", "MEAN", "MEDIAN", "GROUP_MEAN"}
 )
 
 
@@ -56,6 +67,22 @@ def released(op: Operator, args: list[Scaled]) -> tuple[float, Operator, list[Sc
     return factor, op, kept
 
 
+def unmoved(op: Operator, args: list[Scaled]) -> tuple[list[Scaled], float]:
+    """The arguments without constants added to them, and what is to be added to the operator's value instead."""
+    if op.name not in _UNMOVED | MOVED:
+        return args, 0.0
+    kept, moved = list(args), 0.0
+    for place, parameter in enumerate(op.parameters):
+        factor, rest = args[place]
+        if parameter.kind is ParameterKind.SERIES and is_chain(rest, ADD):
+            *terms, last = parts(rest)
+            if isinstance(last, Number):
+                own, core = split(chain(ADD, terms))
+                kept[place] = multiplied(factor, own), core
+                moved += multiplied(factor, last.value) if op.name in MOVED else 0.0
+    return kept, moved
+
+
 def unranked(scaled: Scaled, *, across: bool) -> Scaled:
     """What is ranked alike: without the size of a factor, a constant added, and rising functions around it.
 
@@ -65,24 +92,26 @@ def unranked(scaled: Scaled, *, across: bool) -> Scaled:
     """
     factor, rest = scaled
     while factor and isinstance(rest, Call):
-        inner = _inside(rest, across=across)
-        if inner is None:
+        own, inner = _inside(rest, across=across)
+        if inner is rest:
             break
-        own, rest = split(inner)
-        factor = multiplied(factor, own)
+        factor, rest = multiplied(factor, own), inner
     return (1.0, ONE) if rest is ONE or not factor else (math.copysign(1.0, factor), rest)
 
 
-def _inside(expr: Call, *, across: bool) -> Expr | None:
-    """What is ranked as the expression is, if there is something simpler."""
+def _inside(expr: Call, *, across: bool) -> Scaled:
+    """What is ranked as the expression is: something simpler, or itself."""
     name, inner = expr.op.name, expr.args[0]
-    if is_chain(expr, ADD):
-        *terms, last = parts(expr)
-        return chain(ADD, terms) if isinstance(last, Number) else None
+    *terms, last = parts(expr, ADD)
+    if terms and isinstance(last, Number):
+        return split(chain(ADD, terms))
+    powers = antilog(expr) or (factors_of(expr)[1] if name in _PRODUCTS else {})
+    if powers and all(map(_is_positive, powers)):
+        return ranked_as(powers)
     rises = name in _RISING or (across and name in _RISING_ACROSS)
     rises |= name in _RISING_ABOVE_ZERO and _is_positive(inner)
     rises |= name == "SIGNEDPOWER" and isinstance(expr.args[1], Number) and expr.args[1].value > 0
-    return inner if rises else None
+    return split(inner) if rises else (1.0, expr)
 
 
 def _is_positive(expr: Expr) -> bool:
@@ -93,4 +122,8 @@ def _is_positive(expr: Expr) -> bool:
         return isinstance(expr, Field) and expr.name in _POSITIVE_FIELDS
     if expr.op.name in _POSITIVE:
         return True
-    return expr.op.name in _KEEPS_POSITIVE and all(map(_is_positive, series(expr)))
+    *terms, last = parts(expr, ADD)
+    if len(terms) == 1 and last is ONE and isinstance(terms[0], Call) and terms[0].op.name == "TS_PCTCHANGE":
+        return _is_positive(terms[0].args[0])
+    inner = expr.args[:1] if expr.op.name == "POW" else series(expr)
+    return expr.op.name in _KEEPS_POSITIVE and all(map(_is_positive, inner))

@@ -28,8 +28,8 @@ class Limits(BaseModel):
         look_back: rows. A trading year; longer ones leave too little train history.
         shared_nodes: S, nodes that a part has in common with a known alpha, to the number. Nine in ten of the 101
             share no more with any other of them.
-        variation: share of the formula that is a known alpha but for its numbers, where that is more than
-            ``shared_nodes``. Of the 101 only those pass it that their author varied himself.
+        variation: share of the formula that is a known alpha but for its numbers: all of it, or where it shares more
+            than ``shared_nodes``. Of the 101 only those pass it that their author varied himself.
         alignment: C, least agreement of hypothesis, description and formula, in [0, 1].
     """
 
@@ -133,11 +133,6 @@ class Structure:
         """Look at a formula beside the known alphas."""
         return cls(Complexity.of(expr), zoo.likeness(expr))
 
-    @property
-    def variation(self) -> float:
-        """The share of its canonical form that is a known alpha but for its numbers."""
-        return self.likeness.parametric_nodes / self.likeness.size
-
     def checks(self, limits: Limits) -> tuple[Check, ...]:
         """Complexity and originality, each as a check."""
         own = self.complexity
@@ -174,20 +169,32 @@ class Structure:
 
     def originality(self, limits: Limits) -> tuple[Check, Check, Check]:
         """Likeness to the known alphas, each kind as a check."""
-        exact, known = self.likeness.nodes, self.likeness.known_as
-        alike = self.variation if self.likeness.parametric_nodes > limits.shared_nodes else 0.0
-        shares = _quoted(self.likeness.exact)
-        varies = f"{alike:.0%} of it is {_quoted(self.likeness.parametric)} with other numbers at most"
+        likeness = self.likeness
+        alike = likeness.variation if likeness.parametric_nodes > limits.shared_nodes else 0.0
+        mostly = f"{alike:.0%} of it is {_quoted(likeness.parametric)} with other numbers at most"
+        whole = f"it is {likeness.varied_from} with other numbers at most"
         return (
             Check(
                 name="duplicate",
-                value=float(known is not None),
+                value=float(likeness.same_as is not None),
                 limit=0,
-                passed=known is None,
-                hint=f"it ranks as {known} does, whatever its numbers and sign; propose another" if known else "",
+                passed=likeness.same_as is None,
+                hint=f"it ranks as {likeness.same_as} does, or the other way round; propose another"
+                if likeness.same_as
+                else "",
             ),
-            at_most("originality", exact, limits.shared_nodes, f"shares {shares}; change that part"),
-            at_most("variation", alike, limits.variation, f"{varies}; a new window is no new idea"),
+            at_most(
+                "originality",
+                likeness.nodes,
+                limits.shared_nodes,
+                f"shares {_quoted(likeness.exact)}; change that part",
+            ),
+            at_most(
+                "variation",
+                1.0 if likeness.varied_from else alike,
+                limits.variation,
+                f"{whole if likeness.varied_from else mostly}; a new window is no new idea",
+            ),
         )
 
 

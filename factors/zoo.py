@@ -3,22 +3,26 @@
 Similarity s(f, g) is the size in nodes of the largest common isomorphic subtree of two canonical forms, and S(f) the
 largest over the zoo (Tang et al. 2025, arXiv 2502.16789, section 4.2). Of two chains, sums for example, whose parts
 have no order, the parts that both hold are a common subtree as well: ``a + c`` of ``a + b + c`` and ``a + c + d``.
-*Exact* similarity compares canonical forms, *parametric* similarity their patterns, in which all numbers are alike.
+*Exact* similarity compares canonical forms. In *parametric* similarity two subtrees are isomorphic where their patterns
+are one, all numbers being alike; the smaller counts, as one may have a factor that the other has not.
 
-An index by sub-expression gives s against every alpha at once; :func:`shared` gives it for a pair.
+An index by sub-expression gives s against every alpha at once; :func:`similarity` gives it for a pair.
 """
 
+import gc
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from factors.alphas import Alpha
-from factors.canonical import canonicalised, pattern, ranking
-from factors.chains import NEGATIVE, WILDCARD, chain, is_chain, parts
+from factors.canonical import Canonical, canonical, canonicalised, pattern, ranking
+from factors.chains import chain, is_chain, order, parts
 from factors.expression import Call, Expr, distinct
 from factors.operators import Operator
 
@@ -34,7 +38,7 @@ class Match:
     Attributes:
         alpha: the alpha's name.
         nodes: size of the largest common subtree of the two.
-        share: ``nodes`` over the size of the smaller canonical form, in [0, 1].
+        share: ``nodes`` over the size of the smaller of the two, in [0, 1].
         subtree: that part as the formula writes it, else in canonical form.
     """
 
@@ -49,14 +53,16 @@ class Likeness:
     """How like the known alphas a formula is.
 
     Attributes:
-        size: nodes of its canonical form.
-        known_as: the name of what ranks as it does: a tried formula, or an alpha of whatever numbers.
+        same_as: the name of what ranks as it does, or the other way round; a known alpha or a tried formula.
+        varied_from: the name of a known alpha of which that is true but for numbers.
+        variation: the largest share of the formula that one of the nearest alphas has but for its numbers, in [0, 1].
         exact: the nearest alphas by exact similarity, the most alike first.
         parametric: the same by parametric similarity.
     """
 
-    size: int
-    known_as: str | None
+    same_as: str | None
+    varied_from: str | None
+    variation: float
     exact: tuple[Match, ...]
     parametric: tuple[Match, ...]
 
@@ -76,96 +82,134 @@ class Zoo:
 
     def __init__(self, alphas: Iterable[Alpha] = (), parent: "Zoo | None" = None) -> None:
         self._parent = parent
-        self._exact, self._parametric = _Index(), _Index()
+        self._exact, self._patterns = _Index(), _Index()
         self._rankings: dict[Expr, str] = {}
-        self._tried: dict[Expr, str] = {}
-        for alpha in alphas:
-            self.add(alpha.name, alpha.expr)
+        self._variations: dict[Expr, str] = {}
+        with _uncollected():
+            for alpha in alphas:
+                self.add(alpha.name, alpha.expr)
 
     def add(self, name: str, expr: Expr) -> None:
         """Make an alpha known."""
-        known, patterns = canonicalised(expr), dict[Expr, Expr]()
-        self._exact.add(name, _Anatomy.of(known.form))
-        self._parametric.add(name, _Anatomy.of(pattern(known.form, patterns)))
-        self._rankings.setdefault(pattern(known.ranking, patterns), name)
+        form, ranked = canonical(expr), ranking(expr)
+        self._exact.add(name, _Anatomy.of(form))
+        self._patterns.add(name, _Anatomy.of(form, pattern))
+        self._rankings.setdefault(ranked, name)
+        self._variations.setdefault(pattern(ranked), name)
 
     def add_tried(self, name: str, expr: Expr) -> None:
         """Make a formula known as tried: to try it again is a duplicate, other numbers and its parts stay free."""
-        self._tried.setdefault(ranking(expr), name)
+        self._rankings.setdefault(ranking(expr), name)
 
     def likeness(self, expr: Expr) -> Likeness:
         """How like the known alphas a formula is."""
-        own, patterns = canonicalised(expr), dict[Expr, Expr]()
-        form = pattern(own.form, patterns)
-        written = {pattern(part, patterns): original for part, original in own.origins.items()}
+        own = canonicalised(expr)
+        exact = self._nearest(_Anatomy.of(own.form), lambda zoo: zoo._exact)  # noqa: SLF001 - another of this class
+        varied = self._nearest(_Anatomy.of(own.form, pattern), lambda zoo: zoo._patterns)  # noqa: SLF001 - as above
         return Likeness(
-            size=own.form.size,
-            known_as=self._known_as(own.ranking, pattern(own.ranking, patterns)),
-            exact=tuple(self._nearest(_Anatomy.of(own.form), own.origins, lambda zoo: zoo._exact)),  # noqa: SLF001
-            parametric=tuple(self._nearest(_Anatomy.of(form), written, lambda zoo: zoo._parametric)),  # noqa: SLF001
+            same_as=self._named(own.ranking, lambda zoo: zoo._rankings),  # noqa: SLF001 - as above
+            varied_from=self._named(pattern(own.ranking), lambda zoo: zoo._variations),  # noqa: SLF001 - as above
+            variation=max((common.part.size for _, common, _ in varied), default=0) / own.form.size,
+            exact=tuple(_match(*found, own) for found in exact),
+            parametric=tuple(_match(*found, own) for found in varied),
         )
 
-    def _known_as(self, order: Expr, shape: Expr) -> str | None:
-        found = self._tried.get(order) or self._rankings.get(shape)
-        if found is not None or self._parent is None:
-            return found
-        return self._parent._known_as(order, shape)  # noqa: SLF001 - another of this class
-
-    def _nearest(self, own: "_Anatomy", written: dict[Expr, Expr], index: "Callable[[Zoo], _Index]") -> Iterator[Match]:
-        found: list[tuple[int, str, _Anatomy]] = []
+    def _lineage(self) -> "Iterator[Zoo]":
         zoo: Zoo | None = self
         while zoo is not None:
-            found += index(zoo).nearest(own, NEAREST)
+            yield zoo
             zoo = zoo._parent  # noqa: SLF001 - another of this class
+
+    def _named(self, ranked: Expr, names: "Callable[[Zoo], dict[Expr, str]]") -> str | None:
+        return next((names(zoo)[ranked] for zoo in self._lineage() if ranked in names(zoo)), None)
+
+    def _nearest(self, own: "_Anatomy", index: "Callable[[Zoo], _Index]") -> "list[tuple[str, _Common, Expr]]":
+        """Names of the nearest alphas, what they have in common with the form, and their own forms."""
+        found = [one for zoo in self._lineage() for one in index(zoo).nearest(own, NEAREST)]
         found.sort(key=lambda one: -one[0])
-        for nodes, name, other in found[:NEAREST]:
-            subtree = _common(own, other)[1]
-            text = str(_as_written(subtree, written)).replace(str(NEGATIVE), "-?").replace(str(WILDCARD), "?")
-            yield Match(name, nodes, nodes / min(own.form.size, other.form.size), text)
+        return [(name, _common(own, other), other.form) for _, name, other in found[:NEAREST]]
+
+
+def _match(name: str, common: "_Common", other: Expr, own: Canonical) -> Match:
+    share = common.nodes / min(own.form.size, other.size)
+    return Match(name, common.nodes, share, str(_as_written(common.part, own.origins)))
+
+
+class _Common(NamedTuple):
+    """Size of the largest subtree that two forms have in common, and the first one's."""
+
+    nodes: int
+    part: Expr
 
 
 @dataclass(frozen=True, slots=True)
 class _Anatomy:
-    """A canonical form or a pattern, its distinct nodes, and its chains with their parts counted."""
+    """A canonical form by the shapes of its parts: themselves, or their patterns.
+
+    Attributes:
+        form: the canonical form.
+        nodes: by shape, its largest sub-expression of that shape.
+        chains: of each, its operator and by shape its parts of that shape, the largest first.
+    """
 
     form: Expr
-    nodes: frozenset[Expr]
-    chains: tuple[tuple[Operator, Counter[Expr]], ...]
+    nodes: dict[Expr, Expr]
+    chains: tuple[tuple[Operator, dict[Expr, list[Expr]]], ...]
 
     @classmethod
-    def of(cls, form: Expr) -> "_Anatomy":
-        nodes = distinct(form)
+    def of(cls, form: Expr, shape: Callable[[Expr], Expr] = lambda part: part) -> "_Anatomy":
+        nodes: dict[Expr, Expr] = {}
         # A chain that begins a longer one at its place is a part of that one.
         tops = {form: None} if is_chain(form) else {}
-        for node in nodes:
+        for node in distinct(form):
+            alike = shape(node)
+            if alike not in nodes or nodes[alike].size < node.size:
+                nodes[alike] = node
             for place, child in enumerate(node.children):
-                if is_chain(child) and not (place == 0 and isinstance(child, Call) and is_chain(node, child.op)):
+                if is_chain(child) and not (place == 0 and is_chain(node, child.op)):
                     tops[child] = None
-        chains = tuple((node.op, Counter(parts(node))) for node in tops if isinstance(node, Call))
-        return cls(form, frozenset(nodes), chains)
+        return cls(form, nodes, tuple((node.op, _by_shape(parts(node), shape)) for node in tops))
+
+    @property
+    def outline(self) -> Hashable:
+        """What forms have in common that are as like any other form as each other."""
+        sizes = [part.size for part in self.nodes.values()]
+        for _, found in self.chains:
+            sizes += [part.size for alike in found.values() for part in alike]
+        return next(reversed(self.nodes)), *sizes
+
+
+def _by_shape(found: list[Expr], shape: Callable[[Expr], Expr]) -> dict[Expr, list[Expr]]:
+    by_shape: dict[Expr, list[Expr]] = {}
+    for part in sorted(found, key=lambda part: -part.size):
+        by_shape.setdefault(shape(part), []).append(part)
+    return by_shape
 
 
 class _Index:
-    """Which alphas hold a sub-expression, and which chains a part."""
+    """Which forms have a part of a shape, and of what size; forms of one outline are looked at together."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self._alphas: list[_Anatomy] = []
-        self._holders: defaultdict[Expr, array[int]] = defaultdict(_numbers)
-        self._chains: defaultdict[tuple[Operator, Expr, int], array[int]] = defaultdict(_numbers)
+        self._names: defaultdict[Hashable, list[str]] = defaultdict(list)
+        self._forms: list[tuple[_Anatomy, list[str]]] = []
+        self._nodes: defaultdict[Expr, _Sized] = defaultdict(_Sized)
+        self._chains: defaultdict[tuple[Operator, Expr, int], _Sized] = defaultdict(_Sized)
         self._owners = _numbers()
 
-    def add(self, name: str, alpha: _Anatomy) -> None:
+    def add(self, name: str, form: _Anatomy) -> None:
         """Make a form known."""
-        number = len(self.names)
-        self.names.append(name)
-        self._alphas.append(alpha)
-        for node in alpha.nodes:
-            self._holders[node].append(number)
-        for op, counted in alpha.chains:
-            for part, times in counted.items():
-                for nth in range(times):
-                    self._chains[op, part, nth].append(len(self._owners))
+        names = self._names[form.outline]
+        names.append(name)
+        if len(names) > 1:
+            return
+        number = len(self._forms)
+        self._forms.append((form, names))
+        for shape, node in form.nodes.items():
+            self._nodes[shape].add(number, node.size)
+        for op, found in form.chains:
+            for shape, alike in found.items():
+                for nth, part in enumerate(alike):
+                    self._chains[op, shape, nth].add(len(self._owners), part.size)
             self._owners.append(number)
 
     def nearest(self, own: _Anatomy, count: int) -> list[tuple[int, str, _Anatomy]]:
@@ -177,41 +221,75 @@ class _Index:
         least = max(int(np.flatnonzero(at_least >= min(count, at_least[1]))[-1]), 1)
         large = np.flatnonzero(sizes >= least)
         ordered = large[np.argsort(-sizes[large], kind="stable")][:count]
-        return [(int(sizes[k]), self.names[k], self._alphas[k]) for k in ordered]
+        found = ((int(sizes[k]), *self._forms[k]) for k in ordered)
+        return [(size, name, form) for size, form, names in found for name in names[:count]][:count]
 
     def sizes(self, own: _Anatomy) -> Sizes:
-        """``[alphas]`` size of the largest subtree that each has in common with the form."""
-        sizes = np.zeros(len(self.names), np.int64)
-        for node in own.nodes:
-            if node in self._holders:
-                holders = np.frombuffer(self._holders[node], np.int64)
-                sizes[holders] = np.maximum(sizes[holders], node.size)
-        for op, counted in own.chains:
-            common = np.zeros(len(self._owners), np.int64)
-            for part, times in counted.items():
-                for nth in range(times):
-                    if (op, part, nth) in self._chains:
-                        common[np.frombuffer(self._chains[op, part, nth], np.int64)] += part.size + 1
-            some = np.flatnonzero(common)
-            np.maximum.at(sizes, np.frombuffer(self._owners, np.int64)[some], common[some] - 1)
+        """``[forms]`` size of the largest subtree that each has in common with the form."""
+        sizes = np.zeros(len(self._forms), np.int64)
+        for shape, node in own.nodes.items():
+            if shape in self._nodes:
+                holders, common = self._nodes[shape].at_most(node.size)
+                sizes[holders] = np.maximum(sizes[holders], common)
+        for op, found in own.chains:
+            total = np.zeros(len(self._owners), np.int64)
+            for shape, alike in found.items():
+                for nth, part in enumerate(alike):
+                    if (op, shape, nth) in self._chains:
+                        holders, common = self._chains[op, shape, nth].at_most(part.size)
+                        total[holders] += common + 1
+            some = np.flatnonzero(total)
+            np.maximum.at(sizes, np.frombuffer(self._owners, np.int64)[some], total[some] - 1)
         return sizes
 
 
-def shared(form: Expr, other: Expr) -> tuple[int, Expr | None]:
-    """s(f, g) of two canonical forms or two patterns, and the common subtree; the method by pairs."""
-    return _common(_Anatomy.of(form), _Anatomy.of(other))
+class _Sized:
+    """Numbers and, of each, a size."""
+
+    def __init__(self) -> None:
+        self._numbers, self._sizes = _numbers(), _numbers()
+
+    def add(self, number: int, size: int) -> None:
+        """One more."""
+        self._numbers.append(number)
+        self._sizes.append(size)
+
+    def at_most(self, size: int) -> tuple[Sizes, Sizes]:
+        """The numbers, and their sizes where they are smaller than this one."""
+        sizes = np.frombuffer(self._sizes, np.int64)
+        return np.frombuffer(self._numbers, np.int64), np.minimum(sizes, size)
 
 
-def _common(own: _Anatomy, other: _Anatomy) -> tuple[int, Expr | None]:
-    best = max(own.nodes & other.nodes, key=lambda node: (node.size, str(node)), default=None)
-    nodes = best.size if best else 0
-    for op, counted in own.chains:
-        for other_op, other_counted in other.chains:
-            common = counted & other_counted if op is other_op else Counter[Expr]()
-            size = sum((part.size + 1) * times for part, times in common.items()) - 1
-            if size > nodes:
-                nodes, best = size, chain(op, list(common.elements()))
-    return nodes, best
+def similarity(form: Expr, other: Expr) -> int:
+    """s(f, g) of two canonical forms, exact; the method by pairs."""
+    return _common(_Anatomy.of(form), _Anatomy.of(other)).nodes
+
+
+def parametric_similarity(form: Expr, other: Expr) -> int:
+    """s(f, g) of two canonical forms where all numbers are alike; the method by pairs."""
+    return _common(_Anatomy.of(form, pattern), _Anatomy.of(other, pattern)).nodes
+
+
+def _common(own: _Anatomy, other: _Anatomy) -> _Common:
+    best = _Common(0, own.form)
+    both = [
+        (min(node.size, other.nodes[shape].size), node) for shape, node in own.nodes.items() if shape in other.nodes
+    ]
+    if both:
+        nodes = max(size for size, _ in both)
+        best = _Common(nodes, min((node for size, node in both if size == nodes), key=str))
+    for op, found in own.chains:
+        for other_op, other_found in other.chains:
+            if op is other_op:
+                pairs = [
+                    pair
+                    for shape in found.keys() & other_found.keys()
+                    for pair in zip(found[shape], other_found[shape], strict=False)
+                ]
+                nodes = sum(min(part.size, as_well.size) + 1 for part, as_well in pairs) - 1
+                if nodes > best.nodes:
+                    best = _Common(nodes, chain(op, sorted((part for part, _ in pairs), key=order)))
+    return best
 
 
 def recurrent(formulas: Iterable[Expr], count: int = 8, nodes: int = 4) -> list[Expr]:
@@ -226,13 +304,25 @@ def recurrent(formulas: Iterable[Expr], count: int = 8, nodes: int = 4) -> list[
     return ranked[:count]
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection, which would walk through all that a large zoo keeps, again and again as it grows."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _numbers() -> "array[int]":
     return array("q")
 
 
-def _as_written(part: Expr | None, written: dict[Expr, Expr]) -> Expr | None:
+def _as_written(part: Expr, written: dict[Expr, Expr]) -> Expr:
     if part in written:
         return written[part]
     if isinstance(part, Call):
-        return Call(part.op, tuple(_as_written(arg, written) or arg for arg in part.args))
+        return Call(part.op, tuple(_as_written(arg, written) for arg in part.args))
     return part

@@ -172,7 +172,7 @@ def test_check_accepts_a_plain_formula(kept, cli):
 
 def test_check_shows_the_nearest_alphas_and_what_the_penalty_is_made_of(kept, alphaagent):
     found = alphaagent(kept, "check", "-2 * TS_CORR(RANK($open), RANK($volume), 12)", "--json").json
-    assert (found["accepted"], found["known_as"]) == (False, "Alpha#3")
+    assert (found["accepted"], found["same_as"], found["varied_from"]) == (False, None, "Alpha#3")
     assert (found["similarity"], found["parametric_similarity"]) == (2, 8)
     assert [len(found[kind]) for kind in ("exact", "parametric")] == [5, 5]
     assert found["parametric"][0] == {
@@ -196,7 +196,7 @@ def test_alphas_are_imported_all_or_none_and_hold_candidates_back(kept, alphaage
     source.write_text(f'name,formula\nmine,"{formula}"\n')
     assert alphaagent(kept, "zoo", "import", source).status == 0
     answer = alphaagent(kept, "check", formula.replace("20", "30"), "--json")
-    assert (answer.status, answer.json["known_as"]) == (1, "mine")
+    assert (answer.status, answer.json["varied_from"]) == (1, "mine")
     assert_refused(alphaagent(kept, "zoo", "import", source), "mine", "already")
     assert_refused(alphaagent(kept, "zoo", "import", tmp_path / "none.csv"), "none.csv")
     source.write_bytes(b"\xff\xfe\x00")

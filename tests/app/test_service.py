@@ -145,7 +145,7 @@ def test_a_factor_has_neighbours_among_all_but_itself(client):
     for factor in factors:
         found = client.get(f"/factors/{factor['id']}/neighbours").json()
         assert found["formula"] == factor["formula"]
-        assert found["known_as"] is None
+        assert found["same_as"] is None
         names = {match["alpha"] for match in found["parametric"]}
         assert len(names) == 5
         assert factor["name"] not in names

@@ -1,6 +1,5 @@
 """How alike formulas are: the index against pairs, pairs against their definition."""
 
-from collections import Counter
 from random import Random
 
 import pytest
@@ -14,31 +13,35 @@ from factors.errors import DataError
 from factors.expression import distinct, fields
 from factors.legacy import parse_legacy
 from factors.parse import parse
-from factors.zoo import Zoo, recurrent, shared
+from factors.zoo import Zoo, parametric_similarity, recurrent, similarity
 from tests.disguises import disguised, rewindowed
 from tests.factors.test_canonical import SEEDS, random_formula
 
 
 def s(one, other):
-    return shared(canonical(one), canonical(other))[0]
+    return similarity(canonical(one), canonical(other))
 
 
 def s_parametric(one, other):
-    return shared(pattern(canonical(one)), pattern(canonical(other)))[0]
+    return parametric_similarity(canonical(one), canonical(other))
 
 
-def by_definition(one, other):
-    """Every subtree beside every one of the other, and of chains what both hold, on the texts of the nodes."""
+def by_definition(one, other, shape=str):
+    """Every subtree beside every one of the other, and of chains what both hold, on the texts of the nodes' shapes."""
     best = 0
     for a in distinct(one):
         for b in distinct(other):
-            if str(a) == str(b):
-                best = max(best, a.size)
+            if shape(a) == shape(b):
+                best = max(best, min(a.size, b.size))
             if is_chain(a) and is_chain(b) and a.op is b.op:
-                left = Counter(str(part) for part in parts(a))
-                sizes = {str(part): part.size for part in parts(a)}
-                both = left & Counter(str(part) for part in parts(b))
-                best = max(best, sum((sizes[text] + 1) * times for text, times in both.items()) - 1)
+                left, right = ([(shape(part), part.size) for part in parts(whole)] for whole in (a, b))
+                common = 0
+                for text in {text for text, _ in left}:
+                    sizes = (
+                        sorted((size for own, size in side if own == text), reverse=True) for side in (left, right)
+                    )
+                    common += sum(min(pair) + 1 for pair in zip(*sizes, strict=False))
+                best = max(best, common - 1)
     return best
 
 
@@ -47,7 +50,8 @@ def by_definition(one, other):
 def test_similarity_is_symmetric_bounded_and_by_definition(seed, other):
     one, two = random_formula(seed), random_formula(other)
     assert s(one, two) == s(two, one) == by_definition(canonical(one), canonical(two))
-    assert s_parametric(one, two) == s_parametric(two, one) >= s(one, two)
+    parametric = by_definition(canonical(one), canonical(two), lambda part: str(pattern(part)))
+    assert s_parametric(one, two) == s_parametric(two, one) == parametric >= s(one, two)
     assert s_parametric(one, two) <= min(canonical(one).size, canonical(two).size)
     assert s(one, one) == s_parametric(one, one) == canonical(one).size
 
@@ -70,12 +74,12 @@ def test_the_index_is_the_method_by_pairs(seeds, query):
     expr, half = random_formula(query), len(alphas) // 2
     for zoo in (Zoo(alphas), Zoo(alphas[half:], parent=Zoo(alphas[:half]))):
         likeness = zoo.likeness(expr)
-        for found, similarity in ((likeness.exact, s), (likeness.parametric, s_parametric)):
-            expected = sorted((similarity(expr, alpha.expr) for alpha in alphas), reverse=True)[:5]
+        for found, size in ((likeness.exact, s), (likeness.parametric, s_parametric)):
+            expected = sorted((size(expr, alpha.expr) for alpha in alphas), reverse=True)[:5]
             assert [match.nodes for match in found] == [nodes for nodes in expected if nodes]
             for match in found:
                 alpha = alphas[int(match.alpha)]
-                assert match.nodes == similarity(expr, alpha.expr)
+                assert match.nodes == size(expr, alpha.expr)
                 assert match.share == match.nodes / min(canonical(expr).size, canonical(alpha.expr).size)
 
 
