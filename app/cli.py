@@ -25,7 +25,6 @@ from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, DataError, SettingError
 from factors.evaluation import Evaluation
 from factors.evaluator import Evaluator
-from factors.expression import fields
 from factors.legacy import parse_legacy
 from factors.metrics import split_metrics
 from factors.operators import COMPOSITES, OPERATORS
@@ -190,7 +189,7 @@ def list_zoo(
 ) -> None:
     """The known alphas: published ones, then those imported, then a market's library."""
     settings = Settings()
-    columns = None if market is None else {*open_market(settings.home, market).fields, "return"}
+    columns = STANDARD_FIELDS if market is None else open_market(settings.home, market).columns
     with Records.open(settings.database_url) as records:
         library = [] if market is None else records.library(market)
         alphas = [*published(), *records.alphas(), *as_alphas(library)]
@@ -199,7 +198,7 @@ def list_zoo(
             "name": alpha.name,
             "formula": str(alpha.expr),
             "source": alpha.source,
-            "needs": sorted(fields(alpha.expr) - (set(STANDARD_FIELDS) if columns is None else columns)),
+            "needs": sorted(alpha.needs.difference(columns)),
         }
         for alpha in alphas
     ]

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
@@ -41,8 +41,17 @@ def _folder(snapshot: Snapshot, universe: str) -> Path:
     return snapshot.path.parent / ".panels" / name / _sources()
 
 
-def load_sample(snapshot: Snapshot, universe: str, alphas: Iterable[Alpha], evaluator: Evaluator) -> Sample:
-    """Ranks of known alphas on some train days, from a file beside the panel's once they were computed."""
+def load_sample(
+    snapshot: Snapshot,
+    universe: str,
+    alphas: Iterable[Alpha],
+    evaluator: Evaluator,
+    announce: Callable[[int], object],
+) -> Sample:
+    """Ranks of known alphas on some train days, from a file beside the panel's once they were computed.
+
+    Before they are computed, which takes some seconds, ``announce`` is called with their number.
+    """
     known = readable(alphas, evaluator.panel)
     name = hashlib.sha256("\n".join(str(alpha.expr) for alpha in known).encode()).hexdigest()[:16]
     path = _folder(snapshot, universe) / f"alphas-{name}.npy"
@@ -50,6 +59,7 @@ def load_sample(snapshot: Snapshot, universe: str, alphas: Iterable[Alpha], eval
         ranks = read_array(path)
         if len(ranks) == len(known):
             return Sample(known, ranks)
+    announce(len(known))
     found = sample(known, evaluator)
     with suppress(OSError):  # as for the panel
         partial = path.with_name(f"{path.stem}-{os.getpid()}.npy")

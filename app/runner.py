@@ -97,7 +97,15 @@ class Runner:
             labels=labels,
             library=tuple(library),
             known=known_alphas(imported, library),
-            sample=cache(lambda: load_sample(snapshot, run.universe, [*published(), *imported], evaluator)),
+            sample=cache(
+                lambda: load_sample(
+                    snapshot,
+                    run.universe,
+                    [*published(), *imported],
+                    evaluator,
+                    lambda count: self.records.append_event(run.id, "alphas.ranked", {"alphas": count}),
+                )
+            ),
             records=self.records,
             cancelled=self._stopping.is_set,
             deadline=deadline,

@@ -8,7 +8,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from factors.canonical import canonical
 from factors.evaluation import SplitMetrics
+from factors.expression import Expr
 
 
 class Hypothesis(BaseModel):
@@ -66,6 +68,9 @@ class Factor(BaseModel):
     created_at: datetime
 
 
-def factor_id(market: str, formula: str) -> str:
-    """The id of a canonical formula in a market: 16 hexadecimal digits of SHA-256, the same on every machine."""
-    return hashlib.sha256(f"{market}\n{formula}".encode()).hexdigest()[:16]
+def factor_id(market: str, expr: Expr) -> str:
+    """The id of a formula in a market, one for all its spellings; the same on every machine.
+
+    16 hexadecimal digits of SHA-256 of the market's name and the canonical form.
+    """
+    return hashlib.sha256(f"{market}\n{canonical(expr)}".encode()).hexdigest()[:16]

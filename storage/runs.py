@@ -21,6 +21,7 @@ EventType = Literal[
     "candidate.drafted",
     "candidate.judged",
     "candidate.evaluated",
+    "alphas.ranked",
     "factor.accepted",
     "round.completed",
     "run.succeeded",

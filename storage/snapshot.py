@@ -60,6 +60,13 @@ class Snapshot:
     instruments: int
     rows: int
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What formulas can read: the fields, ``return``, and ``sector`` where any instrument has one."""
+        with _connect(self.path) as con:
+            [[sectors]] = con.sql("SELECT count(sector) FROM sectors").fetchall()
+        return (*self.fields, "return", *(["sector"] if sectors else []))
+
     def bars(self, universe: str) -> Frame:
         """The in-sample bars, one row each, sorted by date and symbol.
 

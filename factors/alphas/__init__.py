@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 
 from factors.errors import DataError, FormulaError
-from factors.expression import Expr
+from factors.expression import SECTOR, Expr, distinct, fields
 from factors.parse import STANDARD_FIELDS, parse
 
 FIELDS = (*STANDARD_FIELDS, "vwap", "amount", "cap")  #: columns that published formulas read
@@ -31,6 +31,11 @@ class Alpha:
     name: str
     expr: Expr
     source: str
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The columns that it reads, ``sector`` among them."""
+        return fields(self.expr) | ({SECTOR.name} if SECTOR in distinct(self.expr) else set())
 
 
 @cache

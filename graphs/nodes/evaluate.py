@@ -87,7 +87,7 @@ def _accept(trial: Trial, state: State, bench: Workbench) -> str:
     if evaluation is None:
         raise ValueError("only an evaluated candidate is accepted")
     factor = Factor(
-        id=factor_id(bench.run.market, candidate.formula),
+        id=factor_id(bench.run.market, bench.parsed(candidate.formula)),
         market=bench.run.market,
         name=candidate.name,
         description=candidate.description,

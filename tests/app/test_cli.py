@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from app.inspection import read
 from app.settings import Settings
 from factors.evaluation import SplitMetrics
 from factors.evaluator import evaluate_frame
@@ -245,7 +246,7 @@ def test_check_survives_a_library_whose_columns_the_market_has_lost(new_home, cl
     home = new_home()
     accepted = cli(home, *MINE, "--seed", "3").json
     formula = "RANK($vwap)"
-    lost = Factor(**{**accepted["accepted"][0], "id": factor_id("small", formula), "formula": formula})
+    lost = Factor(**{**accepted["accepted"][0], "id": factor_id("small", read(formula)), "formula": formula})
     with Records.open(Settings(home=home).database_url) as records:
         request = RunRequest(direction="vwap", market="small")
         run = records.create_run(request, universe="all", snapshot=lost.snapshot, seed=1, model="offline")

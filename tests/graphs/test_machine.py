@@ -197,7 +197,7 @@ def test_a_round_is_told_in_order_and_completely(bench_of):
     ]
     assert (state["stopped"], state["round"]) == ("rounds", 2)
     assert bench.records.run(bench.run.id).accepted == tuple(state["accepted"])
-    assert state["accepted"] == [factor_id("small", OVERREACTION), factor_id("small", LOUD)]
+    assert state["accepted"] == [factor_id("small", parse(OVERREACTION)), factor_id("small", parse(LOUD))]
 
 
 def test_every_trial_is_recorded_as_it_was_told(bench_of):
@@ -271,7 +271,7 @@ def test_a_rewrite_into_another_candidate_of_the_batch_is_refused(bench_of):
     state = mine(bench_of(Scripted([[OVERREACTION, LONG]], rewrites={LONG: OVERREACTION}), attempts=1))
     assert [failed(trial) for trial in state["trials"][:2]] == [["look_back"], ["duplicate"]]
     assert "candidate 1.1.0 of this round" in state["trials"][1].verdict.feedback()
-    assert state["accepted"] == [factor_id("small", OVERREACTION)]
+    assert state["accepted"] == [factor_id("small", parse(OVERREACTION))]
 
 
 def test_the_same_formula_is_measured_once(bench_of):
@@ -317,7 +317,7 @@ def test_of_two_that_move_together_the_better_is_accepted(bench_of):
     best, other = state["trials"]
     assert best.reward >= other.reward
     assert (failed(best), failed(other)) == ([], ["redundancy", "marginal"])
-    assert state["accepted"] == [factor_id("small", best.candidate.formula)]
+    assert state["accepted"] == [factor_id("small", parse(best.candidate.formula))]
 
 
 def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, records):
@@ -325,7 +325,7 @@ def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, record
     [trial] = mine(bench)["trials"]
     [factor] = records.library("small")
     assert factor == Factor(
-        id=factor_id("small", OVERREACTION),
+        id=factor_id("small", parse(OVERREACTION)),
         market="small",
         name="draft 0",
         description="d",
@@ -419,7 +419,7 @@ def test_a_researcher_that_fails_ends_the_run_and_what_was_accepted_stays(bench_
     with pytest.raises(ResearcherError) as failure:
         mine(bench)
     assert str(failure.value) == "the model gave nothing"
-    assert factor_id("small", OVERREACTION) in bench.records.run(bench.run.id).accepted
+    assert factor_id("small", parse(OVERREACTION)) in bench.records.run(bench.run.id).accepted
     assert "round.completed" in told(bench)
 
 

@@ -76,7 +76,7 @@ def metrics(ic=0.03):
 
 def factor(run, formula="RANK($close)", at=NOON, market="cn"):
     return Factor(
-        id=factor_id(market, formula),
+        id=factor_id(market, parse(formula)),
         market=market,
         name="close rank",
         description="the rank of the close",
@@ -496,10 +496,10 @@ def test_runs_that_accept_one_factor_at_once_agree_on_who_was_first(records):
     assert [sum(column) for column in zip(*answers, strict=True)] == [1] * 10
     assert len(records.library("cn")) == 10
     for run, answer in zip(runs, answers, strict=True):
-        assert records.run(run.id).accepted == tuple(factor_id("cn", formula) for formula in formulas)
+        assert records.run(run.id).accepted == tuple(factor_id("cn", parse(formula)) for formula in formulas)
         assert [e.data["new"] for e in records.events(run.id) if e.type == "factor.accepted"] == answer
         for formula, new in zip(formulas, answer, strict=True):
-            assert (records.factor(factor_id("cn", formula)).run_id == run.id) is new
+            assert (records.factor(factor_id("cn", parse(formula))).run_id == run.id) is new
 
 
 def test_the_library_of_a_market_as_it_stood_before_a_time(records):
