@@ -232,17 +232,17 @@ def walk(expr: Expr) -> Iterator[Expr]:
 def distinct(*roots: Expr) -> list[Expr]:
     """Every distinct node of the trees, arguments before the calls that use them."""
     order: dict[Expr, None] = {}
-    stack = [(root, False) for root in reversed(roots)]
-    while stack:
-        node, done = stack.pop()
-        if node in order:
-            continue
-        if done or not node.children:
-            order[node] = None
-        else:
-            stack.append((node, True))
-            stack.extend((child, False) for child in reversed(node.children))
+    for root in roots:
+        _visit(root, order)
     return list(order)
+
+
+def _visit(node: Expr, order: dict[Expr, None]) -> None:
+    if node not in order:
+        for child in node.children:
+            if child not in order:
+                _visit(child, order)
+        order[node] = None
 
 
 def fields(expr: Expr) -> frozenset[str]:

@@ -92,8 +92,9 @@ class Zoo:
     def add(self, name: str, expr: Expr) -> None:
         """Make an alpha known."""
         form, ranked = canonical(expr), ranking(expr)
-        self._exact.add(name, _Anatomy.of(form))
-        self._patterns.add(name, _Anatomy.of(form, pattern))
+        exact, varied = _anatomies(form)
+        self._exact.add(name, exact)
+        self._patterns.add(name, varied)
         self._rankings.setdefault(ranked, name)
         self._variations.setdefault(pattern(ranked), name)
 
@@ -104,8 +105,9 @@ class Zoo:
     def likeness(self, expr: Expr) -> Likeness:
         """How like the known alphas a formula is."""
         own = canonicalised(expr)
-        exact = self._nearest(_Anatomy.of(own.form), lambda zoo: zoo._exact)  # noqa: SLF001 - another of this class
-        varied = self._nearest(_Anatomy.of(own.form, pattern), lambda zoo: zoo._patterns)  # noqa: SLF001 - as above
+        form, shape = _anatomies(own.form)
+        exact = self._nearest(form, lambda zoo: zoo._exact)  # noqa: SLF001 - another of this class
+        varied = self._nearest(shape, lambda zoo: zoo._patterns)  # noqa: SLF001 - as above
         return Likeness(
             same_as=self._named(own.ranking, lambda zoo: zoo._rankings),  # noqa: SLF001 - as above
             varied_from=self._named(pattern(own.ranking), lambda zoo: zoo._variations),  # noqa: SLF001 - as above
@@ -156,20 +158,6 @@ class _Anatomy:
     nodes: dict[Expr, Expr]
     chains: tuple[tuple[Operator, dict[Expr, list[Expr]]], ...]
 
-    @classmethod
-    def of(cls, form: Expr, shape: Callable[[Expr], Expr] = lambda part: part) -> "_Anatomy":
-        nodes: dict[Expr, Expr] = {}
-        # A chain that begins a longer one at its place is a part of that one.
-        tops = {form: None} if is_chain(form) else {}
-        for node in distinct(form):
-            alike = shape(node)
-            if alike not in nodes or nodes[alike].size < node.size:
-                nodes[alike] = node
-            for place, child in enumerate(node.children):
-                if is_chain(child) and not (place == 0 and is_chain(node, child.op)):
-                    tops[child] = None
-        return cls(form, nodes, tuple((node.op, _by_shape(parts(node), shape)) for node in tops))
-
     @property
     def outline(self) -> Hashable:
         """What forms have in common that are as like any other form as each other."""
@@ -179,11 +167,36 @@ class _Anatomy:
         return next(reversed(self.nodes)), *sizes
 
 
-def _by_shape(found: list[Expr], shape: Callable[[Expr], Expr]) -> dict[Expr, list[Expr]]:
-    by_shape: dict[Expr, list[Expr]] = {}
-    for part in sorted(found, key=lambda part: -part.size):
-        by_shape.setdefault(shape(part), []).append(part)
-    return by_shape
+def _anatomies(form: Expr) -> tuple[_Anatomy, _Anatomy]:
+    """A canonical form by its parts themselves, and by their patterns."""
+    nodes = distinct(form)
+    patterns: dict[Expr, Expr] = {}
+    # A chain that begins a longer one at its place is a part of that one.
+    tops = {form: None} if is_chain(form) else {}
+    for node in nodes:
+        alike = pattern(node)
+        if alike not in patterns or patterns[alike].size < node.size:
+            patterns[alike] = node
+        if isinstance(node, Call):
+            for place, child in enumerate(node.args):
+                if is_chain(child) and (place or not is_chain(node, child.op)):
+                    tops[child] = None
+    chains = [(node.op, sorted(parts(node), key=_larger_first)) for node in tops]
+    return (
+        _Anatomy(form, {node: node for node in nodes}, tuple((op, _grouped(held, held)) for op, held in chains)),
+        _Anatomy(form, patterns, tuple((op, _grouped(map(pattern, held), held)) for op, held in chains)),
+    )
+
+
+def _larger_first(part: Expr) -> int:
+    return -part.size
+
+
+def _grouped(shapes: Iterable[Expr], held: list[Expr]) -> dict[Expr, list[Expr]]:
+    groups: dict[Expr, list[Expr]] = {}
+    for shape, part in zip(shapes, held, strict=True):
+        groups.setdefault(shape, []).append(part)
+    return groups
 
 
 class _Index:
@@ -262,12 +275,12 @@ class _Sized:
 
 def similarity(form: Expr, other: Expr) -> int:
     """s(f, g) of two canonical forms, exact; the method by pairs."""
-    return _common(_Anatomy.of(form), _Anatomy.of(other)).nodes
+    return _common(_anatomies(form)[0], _anatomies(other)[0]).nodes
 
 
 def parametric_similarity(form: Expr, other: Expr) -> int:
     """s(f, g) of two canonical forms where all numbers are alike; the method by pairs."""
-    return _common(_Anatomy.of(form, pattern), _Anatomy.of(other, pattern)).nodes
+    return _common(_anatomies(form)[1], _anatomies(other)[1]).nodes
 
 
 def _common(own: _Anatomy, other: _Anatomy) -> _Common:
