@@ -81,7 +81,8 @@ def _sentence(event: RunEvent) -> str:
         "candidate.evaluated": lambda data: f"measured: {data['evaluation']['formula']}",
         "alphas.ranked": lambda data: f"ranking {data['alphas']} known alphas, once for this market",
         "factor.accepted": lambda data: f"accepted: {data['factor']['formula']}",
-        "round.completed": lambda data: f"lesson: {data['feedback']['lesson']}",
+        "round.completed": lambda data: f"lesson: {(data['feedback'] or {}).get('lesson', 'none')}",
+        "agent.failed": lambda data: f"{data['agent']} failed: {data['message']}",
     }
     return words[event.type](event.data) if event.type in words else event.type
 

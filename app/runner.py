@@ -6,9 +6,11 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from functools import cache
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from app.inspection import known_alphas
 from app.panels import load_panel, load_sample
@@ -25,6 +27,9 @@ from graphs.workbench import Workbench
 from storage.markets import Snapshot, open_market
 from storage.records import Records
 from storage.runs import Run, RunRequest
+
+if TYPE_CHECKING:
+    from graphs.chat import ModelCall
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +77,12 @@ class Runner:
         except Exception as error:
             logger.exception("run %s failed", run_id)
             return self.records.finish_run(run_id, "failed", f"internal error: {type(error).__name__}")
-        return self.records.finish_run(run_id, "cancelled" if state["stopped"] == "cancelled" else "succeeded")
+        if state["stopped"] == "cancelled":
+            return self.records.finish_run(run_id, "cancelled")
+        if not state["hypotheses"]:
+            faults = (event.data for event in self.records.events(run_id) if event.type == "agent.failed")
+            return self.records.finish_run(run_id, "failed", next(faults)["message"])
+        return self.records.finish_run(run_id, "succeeded")
 
     def recover(self) -> None:
         """Fail the runs whose process is gone, so that nobody waits for them."""
@@ -92,7 +102,11 @@ class Runner:
         library = [one for one in self.records.library(run.market, before=began) if readable(one, panel.fields)]
         return Workbench(
             run=run,
-            researcher=researcher(self.settings, run.model),
+            researcher=researcher(
+                self.settings,
+                run.model,
+                lambda call: self.records.append_event(run.id, "model.called", asdict(call)),
+            ),
             evaluator=evaluator,
             labels=labels,
             library=tuple(library),
@@ -157,8 +171,8 @@ def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, st
     return snapshot, snapshot.universe(request.universe), model
 
 
-def researcher(settings: Settings, model: str) -> Researcher:
-    """Who plays the agents under that name.
+def researcher(settings: Settings, model: str, told: "Callable[[ModelCall], object] | None" = None) -> Researcher:
+    """Who plays the agents under that name; ``told`` hears of each call of a language model.
 
     Raises:
         SettingError: a language model without a key.
@@ -168,9 +182,12 @@ def researcher(settings: Settings, model: str) -> Researcher:
     key = settings.openai_api_key
     if key is None:
         raise SettingError(f"model {model!r} needs OPENAI_API_KEY to be set; without a key use model {OFFLINE!r}")
-    from graphs.llm import LanguageModelResearcher  # noqa: PLC0415 - a second of imports that offline runs go without
+    # A second of imports that offline runs go without.
+    from graphs.chat import Endpoint  # noqa: PLC0415
+    from graphs.llm import LanguageModelResearcher  # noqa: PLC0415
 
-    return LanguageModelResearcher(model, key, settings.openai_base_url, settings.model_timeout)
+    endpoint = Endpoint(model, key, settings.openai_base_url, seconds=settings.model_timeout)
+    return LanguageModelResearcher(endpoint, told or (lambda call: call))
 
 
 def is_alive(executor: str) -> bool:

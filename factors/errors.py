@@ -12,6 +12,8 @@ Each message is one line that says what was expected. A candidate refused by the
 failed :class:`factors.verdict.Check`. Any other exception is a bug or broken infrastructure.
 """
 
+from typing import Literal
+
 
 class AlphaAgentError(Exception):
     """The root: the command line prints its message and exits with 2, the service answers a problem document."""
@@ -41,8 +43,37 @@ class SettingError(AlphaAgentError):
     """An option or setting outside its range."""
 
 
+FailureKind = Literal[
+    "authentication",
+    "permission",
+    "unknown_model",
+    "request",
+    "rate_limit",
+    "server",
+    "connection",
+    "timeout",
+    "too_large",
+    "malformed",
+    "schema",
+    "empty",
+    "truncated",
+    "refusal",
+    "content_filter",
+    "unable",
+]
+"""What kept a researcher from an answer: the endpoint, the way to it, or what was said. ``unable``: it had none."""
+
+
 class ResearcherError(AlphaAgentError):
-    """The researcher gave nothing usable."""
+    """The researcher gave nothing usable.
+
+    Attributes:
+        kind: why.
+    """
+
+    def __init__(self, message: str, kind: FailureKind = "unable") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class EvaluationStoppedError(AlphaAgentError):

@@ -1,49 +1,62 @@
 """The agents played by language models behind any OpenAI-compatible endpoint."""
 
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Annotated
 
-from langchain_core.exceptions import LangChainException
-from langchain_openai import ChatOpenAI
-from openai import OpenAIError
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from factors.errors import ResearcherError
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
 from factors.regularization import Limits
 from factors.verdict import hints
 from factors.wording import in_words
+from graphs.chat import Chat, Endpoint, ModelCall
 from graphs.prompts import operator_table, render
 from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 
-_Answer = TypeVar("_Answer", bound=BaseModel)
 _TRIALS_SHOWN = 20
+
+
+def _on_one_line(name: object) -> object:
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split()) if isinstance(name, str) else name
 
 
 class _Formula(BaseModel):
     """One candidate as a model writes it."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(min_length=1, max_length=120)
+    name: Annotated[str, BeforeValidator(_on_one_line)] = Field(min_length=1, max_length=120)
     description: str = Field(min_length=1, max_length=2000)
     formula: str = Field(max_length=4000)
+
+
+def _usable(items: object) -> object:
+    """The candidates that can be used, where any can: one that cannot does not cost the others."""
+    found = []
+    for item in items if isinstance(items, list) else ():
+        try:
+            found.append(_Formula.model_validate(item))
+        except ValidationError:
+            continue
+    return found or items
 
 
 class _Formulas(BaseModel):
     """Candidates as a model writes them."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    candidates: list[_Formula]
+    candidates: Annotated[list[_Formula], BeforeValidator(_usable)] = Field(min_length=1)
 
 
 class LanguageModelResearcher:
-    """Asks one chat model, each call independent; an answer that does not fit its schema is a ``ResearcherError``."""
+    """Asks a model, each call independent; what gives no usable answer is a ``ResearcherError``.
 
-    def __init__(self, model: str, api_key: SecretStr, base_url: str | None = None, timeout: float = 120) -> None:
-        self.name = model
-        self._chat = ChatOpenAI(model=model, api_key=api_key, base_url=base_url, timeout=timeout, max_retries=2)
+    Args:
+        endpoint: where the model answers.
+        told: called with each call of the model once it has ended.
+    """
+
+    def __init__(self, endpoint: Endpoint, told: Callable[[ModelCall], object]) -> None:
+        self.name = endpoint.model
+        self._chat = Chat(endpoint, told)
 
     def propose(self, brief: Brief) -> Idea:
         """Ask the Idea agent."""
@@ -56,7 +69,7 @@ class LanguageModelResearcher:
             library=_lines(brief.library),
             refusals=_lines(f"{name}: {times}" for name, times in brief.refusals.items()),
         )
-        return self._ask(prompt, Idea)
+        return self._chat.ask("idea", prompt, Idea)
 
     def draft(self, brief: Brief, hypothesis: Hypothesis, count: int) -> list[Draft]:
         """Ask the Factor agent for fresh candidates."""
@@ -70,7 +83,7 @@ class LanguageModelResearcher:
             avoid=_lines(brief.avoid),
             trials=_lines(map(_summary, brief.trials[-_TRIALS_SHOWN:])),
         )
-        return _drafts(self._ask(prompt, _Formulas))[:count]
+        return _drafts(self._chat.ask("factor", prompt, _Formulas))[:count]
 
     def revise(self, brief: Brief, hypothesis: Hypothesis, refused: list[Trial]) -> list[Draft | None]:
         """Ask the Factor agent to rewrite refused candidates, all in one call."""
@@ -83,7 +96,7 @@ class LanguageModelResearcher:
             avoid=_lines(brief.avoid),
             refused=_lines(map(_summary, refused)),
         )
-        rewritten: list[Draft | None] = [*_drafts(self._ask(prompt, _Formulas))]
+        rewritten: list[Draft | None] = [*_drafts(self._chat.ask("revise", prompt, _Formulas))]
         return (rewritten + [None] * len(refused))[: len(refused)]
 
     def judge(self, hypothesis: Hypothesis, candidate: Candidate, expr: Expr) -> Alignment:
@@ -95,7 +108,7 @@ class LanguageModelResearcher:
             description=candidate.description,
             formula=in_words(expr),
         )
-        return self._ask(prompt, Alignment)
+        return self._chat.ask("judge", prompt, Alignment)
 
     def reflect(self, brief: Brief, hypothesis: Hypothesis, trials: list[Trial]) -> Feedback:
         """Ask the Eval agent what the round taught."""
@@ -105,17 +118,7 @@ class LanguageModelResearcher:
             hypothesis=hypothesis.model_dump_json(indent=2),
             trials=_lines(map(_summary, trials)),
         )
-        return self._ask(prompt, Feedback)
-
-    def _ask(self, prompt: str, answer: type[_Answer]) -> _Answer:
-        try:
-            result = self._chat.with_structured_output(answer, method="function_calling").invoke(prompt)
-        except (OpenAIError, LangChainException, ValidationError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ResearcherError(f"model {self.name} failed ({type(error).__name__}): {reason}") from error
-        if not isinstance(result, answer):
-            raise ResearcherError(f"model {self.name} gave no {answer.__name__.strip('_')}")
-        return result
+        return self._chat.ask("feedback", prompt, Feedback)
 
 
 def _drafts(formulas: _Formulas) -> list[Draft]:
@@ -133,9 +136,8 @@ def _limits(limits: Limits) -> str:
     )
 
 
-def _lines(texts: object) -> str:
-    lines = [f"- {text}" for text in texts]  # type: ignore[attr-defined]
-    return "\n".join(lines) or "- none"
+def _lines(texts: Iterable[object]) -> str:
+    return "\n".join(f"- {text}" for text in texts) or "- none"
 
 
 def _summary(trial: Trial) -> str:

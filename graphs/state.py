@@ -14,8 +14,8 @@ class State(TypedDict):
 
     Attributes:
         round: rounds begun.
-        hypotheses: one a round.
-        feedback: one a round.
+        hypotheses: one a round, but for rounds in which the researcher had none.
+        feedback: one a round, but for rounds of which nothing could be said.
         trials: every candidate refused by the gate or evaluated, each attempt on its own.
         drafts: candidates that await the gate.
         passed: trials that the gate let through and that await evaluation.

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from factors.admission import Thresholds
+from factors.errors import ResearcherError
 from factors.evaluation import SplitMetrics
 from factors.evaluator import Evaluator
 from factors.expression import Expr
@@ -22,6 +24,8 @@ from graphs.researcher import Brief, Researcher, Trial
 from graphs.state import State, evaluated
 from storage.records import Records
 from storage.runs import Run
+
+Answer = TypeVar("Answer")
 
 RANKS_KEPT = 128  # a few megabytes each
 NEAR = 3  # published alphas that are compared on all days, out of those nearest on some
@@ -92,6 +96,15 @@ class Workbench:
             else:
                 zoo.add_tried(f"candidate {trial.candidate.id} of this run", expr)
         return zoo
+
+    def ask(self, agent: str, number: int, question: Callable[[], Answer]) -> Answer | None:
+        """What the researcher answers in a round; nothing where it fails, which is told as an event."""
+        try:
+            return question()
+        except ResearcherError as error:
+            fault = {"round": number, "agent": agent, "kind": error.kind, "message": str(error)}
+            self.records.append_event(self.run.id, "agent.failed", fault)
+            return None
 
     def record(self, trial: Trial, hypothesis: Hypothesis) -> None:
         """Write a finished trial to the run's record."""

@@ -22,6 +22,8 @@ EventType = Literal[
     "candidate.judged",
     "candidate.evaluated",
     "alphas.ranked",
+    "model.called",
+    "agent.failed",
     "factor.accepted",
     "round.completed",
     "run.succeeded",

@@ -22,6 +22,8 @@ LIBRARIES = {
     "langchain_core": "graphs",
     "langchain_openai": "graphs",
     "openai": "graphs",
+    "httpx2": "graphs",
+    "tenacity": "graphs",
     "anyio": "app",
     "fastapi": "app",
     "fastapi_offline": "app",

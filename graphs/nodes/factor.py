@@ -26,13 +26,15 @@ def factor(state: State, runtime: Runtime[Workbench]) -> Command[Literal["regula
 
 def _fresh(state: State, bench: Workbench) -> list[Candidate]:
     wanted = bench.run.budget.candidates
-    drafts = bench.researcher.draft(bench.brief(state), state["hypotheses"][-1], wanted)
+    brief, hypothesis = bench.brief(state), state["hypotheses"][-1]
+    drafts = bench.ask("factor", state["round"], lambda: bench.researcher.draft(brief, hypothesis, wanted)) or []
     return [_candidate(draft, state, slot, attempt=0) for slot, draft in enumerate(drafts[:wanted], start=1)]
 
 
 def _rewrites(state: State, bench: Workbench) -> list[Candidate]:
     refused = state["revisable"]
-    rewrites = bench.researcher.revise(bench.brief(state), state["hypotheses"][-1], refused)
+    brief, hypothesis = bench.brief(state), state["hypotheses"][-1]
+    rewrites = bench.ask("revise", state["round"], lambda: bench.researcher.revise(brief, hypothesis, refused)) or []
     candidates = []
     for trial, draft in zip(refused, rewrites, strict=False):
         if draft is not None:

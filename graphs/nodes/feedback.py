@@ -10,11 +10,13 @@ from graphs.workbench import Workbench
 
 
 def feedback(state: State, runtime: Runtime[Workbench]) -> Command[Literal["idea", "__end__"]]:
-    """Reflect on the round's trials; end when a limit of the budget is reached."""
+    """Reflect on the round's trials, if it had a hypothesis; end when a limit of the budget is reached."""
     bench = runtime.context
-    hypothesis = state["hypotheses"][-1]
     trials = [trial for trial in state["trials"] if trial.round == state["round"]]
-    lesson = bench.researcher.reflect(bench.brief(state), hypothesis, trials)
+    brief, hypotheses = bench.brief(state), state["hypotheses"]
+    lesson = None
+    if hypotheses and hypotheses[-1].id == f"h{state['round']}":
+        lesson = bench.ask("feedback", state["round"], lambda: bench.researcher.reflect(brief, hypotheses[-1], trials))
     stopped = bench.exhausted(state) or ("rounds" if state["round"] >= bench.run.budget.rounds else "")
     bench.records.append_event(
         bench.run.id,
@@ -22,11 +24,11 @@ def feedback(state: State, runtime: Runtime[Workbench]) -> Command[Literal["idea
         {
             "round": state["round"],
             "rounds": bench.run.budget.rounds,
-            "feedback": lesson.model_dump(mode="json"),
+            "feedback": lesson and lesson.model_dump(mode="json"),
             "evaluations": len(evaluated(state)),
             "accepted": len(state["accepted"]),
             "stopped": stopped,
         },
     )
-    update = {"feedback": [lesson], "stopped": stopped}
+    update = {"feedback": [lesson] if lesson else [], "stopped": stopped}
     return Command(goto="__end__", update=update) if stopped else Command(goto="idea", update=update)

@@ -10,14 +10,17 @@ from graphs.state import State
 from graphs.workbench import Workbench
 
 
-def idea(state: State, runtime: Runtime[Workbench]) -> Command[Literal["factor"]]:
-    """Begin a round: propose a hypothesis."""
+def idea(state: State, runtime: Runtime[Workbench]) -> Command[Literal["factor", "feedback"]]:
+    """Begin a round: propose a hypothesis. A round without one is over."""
     bench = runtime.context
     number = state["round"] + 1
-    proposal = bench.researcher.propose(bench.brief({**state, "round": number}))
+    brief = bench.brief({**state, "round": number})
+    proposal = bench.ask("idea", number, lambda: bench.researcher.propose(brief))
+    update = {"round": number, "drafts": [], "passed": [], "revisable": []}
+    if proposal is None:
+        return Command(goto="feedback", update=update)
     hypothesis = Hypothesis(id=f"h{number}", **proposal.model_dump())
     bench.records.append_event(
         bench.run.id, "hypothesis.proposed", {"round": number, "hypothesis": hypothesis.model_dump(mode="json")}
     )
-    update = {"round": number, "hypotheses": [hypothesis], "drafts": [], "passed": [], "revisable": []}
-    return Command(goto="factor", update=update)
+    return Command(goto="factor", update={**update, "hypotheses": [hypothesis]})

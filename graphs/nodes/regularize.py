@@ -14,6 +14,8 @@ from graphs.researcher import Trial
 from graphs.state import State
 from graphs.workbench import Workbench
 
+UNJUDGED = "the judge gave no answer, and what nobody vouches for is not measured"
+
 
 def regularize(state: State, runtime: Runtime[Workbench]) -> Command[Literal["factor", "evaluate", "feedback"]]:
     """Judge each draft; refused ones go back to Factor while they have attempts left, the others on to Eval."""
@@ -64,7 +66,8 @@ def _judged(candidate: Candidate, number: int, hypothesis: Hypothesis, zoo: Zoo,
     checks = structure.checks(bench.limits)
     agreement = 1.0
     if all(check.passed for check in checks):
-        alignment = bench.researcher.judge(hypothesis, candidate, expr)
-        agreement = alignment.agreement
-        checks = (*checks, alignment_check(agreement, alignment.reason, bench.limits))
+        alignment = bench.ask("judge", number, lambda: bench.researcher.judge(hypothesis, candidate, expr))
+        agreement = alignment.agreement if alignment else 0.0
+        reason = alignment.reason if alignment else UNJUDGED
+        checks = (*checks, alignment_check(agreement, reason, bench.limits))
     return trial(checks, structure.penalty(bench.limits, agreement).total)

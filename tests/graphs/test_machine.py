@@ -409,18 +409,30 @@ def test_a_cancelled_run_ends_with_its_round(bench_of, moment, evaluations):
     assert told(bench)[-1] == "round.completed cancelled"
 
 
-@pytest.mark.parametrize("method", ["propose", "draft", "revise", "reflect"])
-def test_a_researcher_that_fails_ends_the_run_and_what_was_accepted_stays(bench_of, method):
+@pytest.mark.parametrize(
+    ("moment", "agent", "tried", "lessons"),
+    [
+        ("propose 2", "idea", [OVERREACTION, WEAK[0]], 2),
+        ("draft 2", "factor", [OVERREACTION, WEAK[0]], 3),
+        ("revise 2", "revise", [OVERREACTION, LONG, LOUD, WEAK[0]], 3),
+        ("judge 2.2.0", "judge", [OVERREACTION, LONG, LOUD, WEAK[0]], 3),
+        ("reflect 2", "feedback", [OVERREACTION, LONG, LOUD, WEAK[0]], 2),
+    ],
+)
+def test_a_researcher_that_fails_is_told_and_the_run_goes_on(bench_of, moment, agent, tried, lessons):
     def fail():
-        raise ResearcherError("the model gave nothing")
+        raise ResearcherError("the model gave nothing", "empty")
 
-    researcher = Scripted([[OVERREACTION], [LOUD, LONG]], moments={f"{method} 2": fail})
-    bench = bench_of(researcher, rounds=2)
-    with pytest.raises(ResearcherError) as failure:
-        mine(bench)
-    assert str(failure.value) == "the model gave nothing"
-    assert factor_id("small", parse(OVERREACTION)) in bench.records.run(bench.run.id).accepted
-    assert "round.completed" in told(bench)
+    researcher = Scripted([[OVERREACTION], [LONG, LOUD], [WEAK[0]]], moments={moment: fail})
+    bench = bench_of(researcher, rounds=3)
+    state = mine(bench)
+    failures = [event.data for event in bench.records.events(bench.run.id) if event.type == "agent.failed"]
+    assert {"round": 2, "agent": agent, "kind": "empty", "message": "the model gave nothing"} in failures
+    assert list(dict.fromkeys(trial.candidate.formula for trial in state["trials"])) == tried
+    assert (len(state["feedback"]), state["stopped"]) == (lessons, "rounds")
+    assert factor_id("small", parse(OVERREACTION)) in state["accepted"]
+    judged = [failed(trial) for trial in state["trials"] if trial.candidate.formula == LOUD]
+    assert all((checks == ["alignment"]) is (agent == "judge") for checks in judged)
 
 
 def test_the_same_bench_gives_the_same_run(bench_of):

@@ -1,0 +1,100 @@
+"""What a model says, as the shape that was asked for: the ways to ask, and a lenient reading of what comes back."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar, get_args
+
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel, ValidationError
+
+from factors.errors import ResearcherError
+
+Answer = TypeVar("Answer", bound=BaseModel)
+Method = Literal["json_schema", "tool", "json_object", "text"]
+METHODS: tuple[Method, ...] = get_args(Method)  #: the strictest first
+_IN_WORDS = "\n\nAnswer with one JSON object, and nothing else, that fits this JSON schema:\n{schema}"
+_PASSED_OVER = frozenset({"minLength", "maxLength", "minimum", "maximum", "title", "default"})  # not in strict schemas
+_LONGEST_FAULT = 600
+_STARTS = 20  # braces at which an object may begin; a text of braces alone is not read for ever
+
+
+def request(method: Method, shape: type[BaseModel]) -> tuple[dict[str, Any], str]:
+    """The arguments of the call, and what is to be added to the prompt."""
+    name, schema = shape.__name__.strip("_").lower(), strict_schema(shape)
+    words = _IN_WORDS.replace("{schema}", json.dumps(schema))
+    if method == "json_schema":
+        asked = {"name": name, "strict": True, "schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": asked}}, ""
+    if method == "tool":
+        tool = {"type": "function", "function": {"name": name, "description": shape.__doc__, "parameters": schema}}
+        return {"tools": [tool], "tool_choice": {"type": "function", "function": {"name": name}}}, ""
+    return ({"response_format": {"type": "json_object"}} if method == "json_object" else {}), words
+
+
+def strict_schema(shape: type[BaseModel]) -> dict[str, object]:
+    """The JSON schema of a shape without what strict endpoints reject; all keys are required and no others allowed."""
+    return _strict(shape.model_json_schema())
+
+
+def _strict(node: dict[str, Any]) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            kept[key] = _strict(value)
+        elif key not in _PASSED_OVER:
+            kept[key] = value
+    if "properties" in node:
+        kept |= {"required": list(node["properties"]), "additionalProperties": False}
+    return kept
+
+
+def text_of(message: AIMessage) -> str:
+    """What the model said: the arguments of its tool call, else its text.
+
+    Raises:
+        ResearcherError: it refused, was filtered, was cut off, or said nothing.
+    """
+    refusal = message.additional_kwargs.get("refusal")
+    if refusal:
+        raise ResearcherError(f"it refused: {' '.join(str(refusal).split())[:200]}", "refusal")
+    ended = message.response_metadata.get("finish_reason")
+    if ended == "content_filter":
+        raise ResearcherError("the endpoint's filter held its answer back", "content_filter")
+    for made in message.tool_calls:
+        return json.dumps(made["args"])
+    for broken in message.invalid_tool_calls:
+        return str(broken["args"])
+    if isinstance(message.content, str) and message.content.strip():
+        return message.content
+    raise ResearcherError("it said nothing", "truncated" if ended == "length" else "empty")
+
+
+def read(text: str, shape: type[Answer]) -> Answer:
+    """The first JSON object in a text, fenced or not, as the shape; keys that the shape lacks are left out.
+
+    Raises:
+        ResearcherError: there is none, or it does not fit; the message says where.
+    """
+    found = next(_objects(text), None)
+    if found is None:
+        raise ResearcherError("there is no JSON object in it", "malformed")
+    try:
+        return shape.model_validate({key: value for key, value in found.items() if key in shape.model_fields})
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
+        raise ResearcherError("; ".join(faults)[:_LONGEST_FAULT], "schema") from error
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    decoder, start = json.JSONDecoder(), text.find("{")
+    for _ in range(_STARTS):
+        if start < 0:
+            return
+        try:
+            found, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            yield found
+            return
+        start = text.find("{", start + 1)
