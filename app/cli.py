@@ -218,7 +218,11 @@ def import_zoo(
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is no text in UTF-8") from error
-    alphas = read_alphas(lines, source.name, PARSERS[dialect])
+    try:
+        alphas = read_alphas(lines, source.name, PARSERS[dialect])
+    except DataError as error:
+        hint = "; older files may need --dialect legacy" if dialect != "legacy" else ""
+        raise DataError(f"{error}{hint}") from error
     with Records.open(Settings().database_url) as records:
         records.add_alphas(alphas)
     typer.echo(f"{len(alphas)} alphas of {source.name} are known now")

@@ -2,7 +2,8 @@
 
 1. Formulas drawn from the offline researcher's grammars, alone and crossed, fill a zoo of 10,000 beside the published
    alphas. Fresh ones are judged against it by the index, a few by the method of pairs, which gives the same sizes.
-2. Every one of the 101 Alphas is disguised, its values kept, or its windows moved; and judged with all others known.
+2. Every one of the 101 Alphas is disguised, its values kept, or its windows moved, all or one; and judged with all
+   known, or all others: *absent*, by the checks of originality alone and by all that ask nobody.
 3. S, SL and PC of published and of drawn formulas.
 
 Tables go to ``benchmarks/regularization.md``; ``--json`` prints figures.
@@ -29,7 +30,7 @@ from factors.regularization import Limits, Structure
 from factors.zoo import Zoo, parametric_similarity, similarity
 from graphs.offline.grammar import expand
 from graphs.offline.themes import THEMES
-from tests.disguises import disguised, rewindowed
+from tests.disguises import disguised, rewindowed, window_moves
 
 KNOWN = 10_000
 DRAWN = 1_000
@@ -97,12 +98,16 @@ def cases() -> dict[str, float]:
     zoo = Zoo(published())
     copies = [disguised(alpha.expr, draw) for alpha in alphas for _ in range(DISGUISES)]
     moved = [rewindowed(disguised(alpha.expr, draw)) for alpha in alphas for _ in range(DISGUISES)]
-    absent = [refused(alpha.expr, Zoo(other for other in alphas if other is not alpha)) for alpha in alphas]
+    single = [move for alpha in alphas for move in window_moves(alpha.expr)]
+    absent = [refused(alpha.expr, Zoo(other for other in published() if other is not alpha)) for alpha in alphas]
+    apart = [refused(alpha.expr, Zoo(other for other in alphas if other is not alpha)) for alpha in alphas]
     held = [Zoo([*published(), Alpha("held", parse(text), "here")]) for text in PLAIN]
     return {
         "disguised_refused": _share(bool(refused(copy, zoo) & ORIGINALITY) for copy in copies),
         "rewindowed_refused": _share(bool(refused(copy, zoo) & ORIGINALITY) for copy in moved),
+        "one_window_moved_refused": _share(bool(refused(copy, zoo) & ORIGINALITY) for copy in single),
         "absent_accepted": _share(not checks & ORIGINALITY for checks in absent),
+        "absent_accepted_beside_the_101": _share(not checks & ORIGINALITY for checks in apart),
         "absent_accepted_by_all_checks": _share(not checks for checks in absent),
         "plain_accepted": _share(not refused(parse(text), zoo) for text in PLAIN),
         "plain_refused_where_held": _share(

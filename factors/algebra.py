@@ -1,15 +1,18 @@
-"""Arithmetic on canonical forms: sums, products, powers, logarithms and extremes, each a factor and its rest.
+"""Arithmetic that puts equal parts together: sums, products, powers, logarithms, extremes, each a factor and its rest.
 
-Like terms of a sum are added and like factors of a product multiplied, so ``f + f - f``, ``f * f / f`` and
-``MAX(f, f)`` are ``f``. The largest factor of a sum's terms leaves it: ``2 * a - 2 * b`` is ``2 * (a - b)``. What an
-operator of the language stands for is that operator: ``x - DELAY(x, d)`` is ``DELTA(x, d)``,
-``(x - TS_MEAN(x, d)) / TS_STD(x, d)`` is ``TS_ZSCORE(x, d)``; all of it is written out before it is added or
-multiplied, so that no order of doing so matters.
+Like terms of a sum are added and like factors of a product multiplied, so ``f + f - f``, ``f * f / f`` for a positive
+f and ``MAX(f, f)`` are ``f``. The largest factor of a sum's terms leaves it: ``2 * a - 2 * b`` is ``2 * (a - b)``. What
+an operator of the language stands for is that operator: ``x - DELAY(x, d)`` is ``DELTA(x, d)``,
+``(x - TS_MEAN(x, d)) / TS_STD(x, d)`` is ``TS_ZSCORE(x, d)``.
+
+Nothing is put together that would have a value where it had none, see :mod:`factors.canonical`. Rankings are made of
+this; similarity is not, as parts that are equal at one window are not at another.
 """
 
 import math
 from collections import defaultdict
 
+from factors.arithmetic import number_power
 from factors.chains import (
     ADD,
     MULTIPLY,
@@ -17,6 +20,7 @@ from factors.chains import (
     Scaled,
     bounded,
     chain,
+    is_chain,
     multiplied,
     order,
     orientation,
@@ -27,6 +31,7 @@ from factors.chains import (
 )
 from factors.expression import Call, Expr, Number
 from factors.operators import OPERATORS, Operator
+from factors.positivity import is_positive
 
 _ABS, _INV, _LOG, _LOG1P, _POW, _SQRT = map(OPERATORS.__getitem__, ("ABS", "INV", "LOG", "LOG1P", "POW", "SQRT"))
 _EXP, _DELAY, _DELTA, _CHANGE = map(OPERATORS.__getitem__, ("EXP", "DELAY", "DELTA", "TS_PCTCHANGE"))
@@ -42,7 +47,8 @@ _SCORES = {
 }
 _DEVIATIONS = {deviation: score for score, (_, deviation) in _SCORES.items()}
 _ZERO = Number(0)
-_NOTHING = 1e-12  # what is left of numbers that cancel, relative to them
+_WRITTEN_OUT = 64  # nodes of the largest change that is written out, as each doubles what it is of
+_NOTHING = 1e-9  # what is left of numbers that cancel, relative to them
 
 Weights = dict[Expr, float]  #: factor by term of a sum, or power by factor of a product
 
@@ -52,13 +58,7 @@ def sum_of(*given: Scaled) -> Scaled:
     found: defaultdict[Expr, list[float]] = defaultdict(list)
     for factor, rest in given:
         for own, core in map(split, parts(rest, ADD)):
-            weight = multiplied(factor, own)
-            if isinstance(core, Call) and core.op in _LEVELS:
-                for inner, part in map(split, parts(core.args[0], ADD)):
-                    found[part].append(multiplied(weight, inner))
-                found[Call(_LEVELS[core.op], core.args)].append(-weight)
-            else:
-                found[core].append(weight)
+            _write_out(multiplied(factor, own), core, found)
     terms = {core: total for core, weights in found.items() if (total := _total(weights))}
     constant = terms.pop(ONE, 0.0)
     _fold_changes(terms)
@@ -75,6 +75,16 @@ def sum_of(*given: Scaled) -> Scaled:
     return turn * scale, chain(ADD, [*map(written, ordered), *constants])
 
 
+def _write_out(weight: float, core: Expr, found: defaultdict[Expr, list[float]]) -> None:
+    """Add a term, a change as what it is the difference of."""
+    if isinstance(core, Call) and core.op in _LEVELS and core.size <= _WRITTEN_OUT:
+        for own, part in map(split, parts(core.args[0], ADD)):
+            _write_out(multiplied(weight, own), part, found)
+        found[Call(_LEVELS[core.op], core.args)].append(-weight)
+    else:
+        found[core].append(weight)
+
+
 def _total(weights: list[float]) -> float:
     if len(weights) == 1:
         return weights[0]
@@ -88,7 +98,8 @@ def _fold_changes(terms: Weights) -> None:
     for core in terms:
         if isinstance(core, Call) and core.op in _LESS:
             levels[core.args[0]].append(core)
-    for inner, found in levels.items():
+    for inner in sorted(levels, key=order, reverse=True):
+        found = levels[inner]
         held = [level for level in found if level in terms]  # what is a level may have been an x before
         weight = -_total([0.0, *(terms[level] for level in held)])
         shares = [(part, multiplied(weight, own)) for own, part in map(split, parts(inner, ADD))]
@@ -96,17 +107,27 @@ def _fold_changes(terms: Weights) -> None:
             for part, _ in shares:
                 terms.pop(part, None)
             for level in held:
-                terms[Call(_LESS[level.op], level.args)] = -terms.pop(level)
+                change = Call(_LESS[level.op], level.args)
+                terms[change] = terms.get(change, 0.0) - terms.pop(level)
+    for core in [core for core, weight in terms.items() if not weight]:
+        del terms[core]
 
 
 def product_of(*given: Scaled) -> Scaled:
-    """Like factors together, by their order."""
-    number, powers = 1.0, defaultdict[Expr, float](float)
+    """Like factors together, by their order, where that takes no null away."""
+    number, found = 1.0, defaultdict[Expr, list[float]](list)
     for factor, rest in given:
         own, weights = factors_of(rest) if rest is not ONE else (1.0, {})
         number = multiplied(number, factor, own)
         for base, power in weights.items():
-            powers[base] += power
+            found[base].append(power)
+    powers: defaultdict[Expr, float] = defaultdict(float)
+    for base, its in found.items():
+        if len(its) == 1 or is_positive(base) or all(power > 0 and power.is_integer() for power in its):
+            powers[base] += sum(its)
+        else:
+            for power in its:
+                powers[_raised(base, power)] += 1
     return _product(number, powers) if number else (0.0, ONE)
 
 
@@ -150,9 +171,10 @@ def _product(number: float, powers: Weights) -> Scaled:
     kept = {base: power for base, power in powers.items() if power}
     if _ZERO in kept:
         return (0.0, ONE) if kept[_ZERO] > 0 else (number, Call(_INV, (_ZERO,)))
-    for base, power in list(kept.items()):
-        if not isinstance(base, Call) or not power.is_integer():
+    for base in sorted(kept, key=order):
+        if base not in kept or not isinstance(base, Call) or not kept[base].is_integer():
             continue
+        power = kept[base]
         if base.op in _DEVIATIONS:
             score = Call(_DEVIATIONS[base.op], base.args)
             sign, deviation = _deviation(score)
@@ -195,31 +217,39 @@ def _raised(base: Expr, power: float) -> Expr:
     return Call(op, (base,)) if op else base
 
 
-def power_of(base: Scaled, power: float) -> Scaled:
-    """A literal power; a number leaves it where its own power is one."""
-    factor, rest = base
+def power_of(base: Scaled, exponent: Scaled) -> Scaled:
+    """A power, out of which a number comes where the exponent is literal and its own power is a number."""
+    (factor, rest), (power, literal) = base, exponent
+    if literal is not ONE:
+        return 1.0, Call(_POW, (written(base), written(exponent)))
     if not factor:
         return _product(1.0, {_ZERO: power})
-    number = _number_power(factor, power) if factor > 0 or power.is_integer() else 0.0
+    number = number_power(factor, power) if factor > 0 or power.is_integer() else 0.0
     if not number:
         return 1.0, _raised(written(base), power)
-    if rest is ONE:
-        return number, ONE
     own, powers = factors_of(rest)
-    if power.is_integer():
-        return _product(multiplied(number, own**power), {one: its * power for one, its in powers.items()})
-    if len(powers) != 1:
+    if not _distributes(powers, power):
         return number, _raised(rest, power)
-    [(one, its)] = powers.items()
-    return _product(number, {Call(_ABS, (one,)) if its % 2 == 0 else one: its * power})
+    if own != 1:
+        number *= own**power
+    return product_of((number, ONE), *(_power_power(one, its, power) for one, its in powers.items()))
 
 
-def _number_power(number: float, power: float) -> float:
-    """0 where the power is no number."""
-    try:
-        return bounded(float(bounded(number) ** power))
-    except (OverflowError, ZeroDivisionError):
-        return 0.0
+def _distributes(powers: Weights, power: float) -> bool:
+    """Whether the power of a product is that of its factors, with the same nulls."""
+    if power.is_integer():
+        return all(its.is_integer() or is_positive(one) for one, its in powers.items())
+    return len(powers) <= 1 and all(its % 2 == 0 or is_positive(one) for one, its in powers.items())
+
+
+def _power_power(base: Expr, its: float, power: float) -> Scaled:
+    """``base`` to the power of both."""
+    both = its * power
+    if its % 2 == 0 and not power.is_integer():
+        return 1.0, _raised(Call(_ABS, (base,)), both)
+    if is_chain(base, MULTIPLY) and both.is_integer():
+        return power_of((1.0, base), (both, ONE))
+    return (1.0, _raised(base, both)) if both else (1.0, ONE)
 
 
 def signed_power_of(base: Scaled, exponent: Scaled) -> Scaled:
@@ -228,17 +258,19 @@ def signed_power_of(base: Scaled, exponent: Scaled) -> Scaled:
     if literal is ONE and power == 1:
         return base
     op = OPERATORS["SIGNEDPOWER"]
-    size = _number_power(abs(factor), power) if literal is ONE and rest is not ONE and factor else 0.0
+    size = number_power(abs(factor), power) if literal is ONE and rest is not ONE and factor else 0.0
     if not size:
         return 1.0, Call(op, (written(base), written(exponent)))
     return math.copysign(size, factor), Call(op, (rest, written(exponent)))
 
 
 def log_of(scaled: Scaled) -> Scaled:
-    """The logarithm of a product is a sum of logarithms, and that of a delayed value a delayed logarithm."""
+    """The logarithm of a positive product is a sum, and that of a delayed value a delayed logarithm."""
     factor, rest = scaled
     number, powers = factors_of(rest)
-    if factor * number <= 0:
+    powers = {Call(_ABS, (base,)) if power % 2 == 0 else base: power for base, power in powers.items()}
+    whole = list(powers.values()) == [1.0] or all(map(is_positive, powers))
+    if factor * number <= 0 or not whole:
         return 1.0, Call(_LOG, (written(scaled),))
     return sum_of((math.log(factor * number), ONE), *(_power_log(base, power) for base, power in powers.items()))
 
@@ -250,8 +282,9 @@ def _power_log(base: Expr, power: float) -> Scaled:
     if isinstance(base, Call) and base.op is _DELAY:
         own, inner = log_of(split(base.args[0]))
         return multiplied(power, own), Call(_DELAY, (inner, base.args[1]))
-    if power % 2 == 0:
-        return power, Call(_LOG, (Call(_ABS, (base,)),))
+    if is_chain(base, MULTIPLY):
+        own, inner = log_of((1.0, base))
+        return multiplied(power, own), inner
     *terms, last = parts(base, ADD)
     return power, Call(_LOG1P, (chain(ADD, terms),)) if terms and last is ONE else Call(_LOG, (base,))
 
@@ -282,9 +315,9 @@ def antilog(rest: Expr) -> Weights | None:
 
 
 def exp_of(scaled: Scaled) -> Scaled:
-    """``EXP(LOG(x))`` is ``x``."""
+    """``EXP(LOG(x))`` is ``x`` where that is never negative."""
     factor, rest = scaled
-    if factor == 1 and isinstance(rest, Call) and rest.op is _LOG:
+    if factor == 1 and isinstance(rest, Call) and rest.op is _LOG and is_positive(rest.args[0]):
         return split(rest.args[0])
     return 1.0, Call(_EXP, (written(scaled),))
 

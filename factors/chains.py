@@ -9,7 +9,7 @@ import math
 from typing import TypeAlias, TypeGuard
 from weakref import WeakKeyDictionary
 
-from factors.expression import Call, Expr, Field, Number
+from factors.expression import Call, Expr, Field, Number, distinct
 from factors.operators import OPERATORS, Operator
 
 ONE = Number(1)
@@ -49,6 +49,23 @@ def written(scaled: Scaled) -> Expr:
     if rest is ONE:
         return number
     return rest if number is ONE else Call(MULTIPLY, (number, rest))
+
+
+def rounded(expr: Expr) -> Expr:
+    """An expression with its numbers to nine digits, which is less than orders of adding and multiplying differ in."""
+    if all(number.is_integer() or _shortened(number) == number for number in _known(expr)[1]):
+        return expr
+    known: dict[Expr, Expr] = {}
+    for node in distinct(expr):
+        if isinstance(node, Call):
+            known[node] = Call(node.op, tuple(known[arg] for arg in node.args))
+        else:
+            known[node] = Number(_shortened(node.value)) if isinstance(node, Number) else node
+    return known[expr]
+
+
+def _shortened(number: float) -> float:
+    return float(f"{number:.9g}")
 
 
 def split(expr: Expr) -> Scaled:

@@ -4,9 +4,9 @@ import math
 
 from factors.algebra import antilog, factors_of, ranked_as
 from factors.chains import ADD, ONE, Scaled, chain, is_chain, multiplied, parts, split
-from factors.expression import Call, Expr, Field, Number
+from factors.expression import Call, Number
 from factors.operators import OPERATORS, Operator, ParameterKind
-from factors.plan import series
+from factors.positivity import is_positive
 
 _ODD, _EVEN, _NEITHER = "odd", "even", "neither"
 _HOMOGENEOUS = {
@@ -35,14 +35,8 @@ MOVED = frozenset(
 
 _RISING = frozenset({"EXP"})
 _RISING_ACROSS = frozenset({"RANK", "ZSCORE", "SCALE", "DEMEAN"})
-_RISING_ABOVE_ZERO = frozenset({"LOG1P"})
+_RISING_ABOVE_ZERO = frozenset({"LOG", "LOG1P", "SQRT"})
 _PRODUCTS = frozenset({"MULTIPLY", "INV", "POW", "SQRT"})
-_POSITIVE_FIELDS = frozenset({"open", "high", "low", "close", "vwap", "volume", "amount", "cap"})
-_POSITIVE = frozenset({"ABS", "EXP", "RANK", "TS_RANK", "TS_STD", "TS_VAR", "TS_MAD", "STD"})
-_KEEPS_POSITIVE = frozenset(
-    {"ADD", "MULTIPLY", "INV", "MAX", "MIN", "SQRT", "POW", "TS_MEAN", "TS_SUM", "TS_MEDIAN", "TS_MIN", "TS_MAX"}
-    | {"TS_PROD", "DELAY", "EMA", "SMA", "DECAYLINEAR", "MEAN", "MEDIAN", "GROUP_MEAN"}
-)
 
 
 def released(op: Operator, args: list[Scaled]) -> tuple[float, Operator, list[Scaled]]:
@@ -74,56 +68,42 @@ def unmoved(op: Operator, args: list[Scaled]) -> tuple[list[Scaled], float]:
     kept, moved = list(args), 0.0
     for place, parameter in enumerate(op.parameters):
         factor, rest = args[place]
-        if parameter.kind is ParameterKind.SERIES and is_chain(rest, ADD):
-            *terms, last = parts(rest)
-            if isinstance(last, Number):
-                own, core = split(chain(ADD, terms))
-                kept[place] = multiplied(factor, own), core
-                moved += multiplied(factor, last.value) if op.name in MOVED else 0.0
+        while parameter.kind is ParameterKind.SERIES and is_chain(rest, ADD) and isinstance(rest.args[1], Number):
+            moved += multiplied(factor, rest.args[1].value) if op.name in MOVED else 0.0
+            own, rest = split(rest.args[0])
+            factor = multiplied(factor, own)
+        kept[place] = factor, rest
     return kept, moved
 
 
-def unranked(scaled: Scaled, *, across: bool) -> Scaled:
+def unranked(scaled: Scaled, *, across: bool, merged: bool) -> Scaled:
     """What is ranked alike: without the size of a factor, a constant added, and rising functions around it.
 
     Args:
         scaled: what is ranked.
         across: whether among the names of a date, so that a rank or z-score of the date is a rising function too.
+        merged: whether products of positive numbers and sums of logarithms are put together.
     """
     factor, rest = scaled
     while factor and isinstance(rest, Call):
-        own, inner = _inside(rest, across=across)
+        own, inner = _inside(rest, across=across, merged=merged)
         if inner is rest:
             break
         factor, rest = multiplied(factor, own), inner
     return (1.0, ONE) if rest is ONE or not factor else (math.copysign(1.0, factor), rest)
 
 
-def _inside(expr: Call, *, across: bool) -> Scaled:
+def _inside(expr: Call, *, across: bool, merged: bool) -> Scaled:
     """What is ranked as the expression is: something simpler, or itself."""
     name, inner = expr.op.name, expr.args[0]
     *terms, last = parts(expr, ADD)
     if terms and isinstance(last, Number):
         return split(chain(ADD, terms))
-    powers = antilog(expr) or (factors_of(expr)[1] if name in _PRODUCTS else {})
-    if powers and all(map(_is_positive, powers)):
-        return ranked_as(powers)
+    if merged:
+        powers = antilog(expr) or (factors_of(expr)[1] if name in _PRODUCTS else {})
+        if powers and all(map(is_positive, powers)):
+            return ranked_as(powers)
     rises = name in _RISING or (across and name in _RISING_ACROSS)
-    rises |= name in _RISING_ABOVE_ZERO and _is_positive(inner)
+    rises |= name in _RISING_ABOVE_ZERO and is_positive(inner)
     rises |= name == "SIGNEDPOWER" and isinstance(expr.args[1], Number) and expr.args[1].value > 0
     return split(inner) if rises else (1.0, expr)
-
-
-def _is_positive(expr: Expr) -> bool:
-    """Whether all values are sure to be above zero, or at it."""
-    if isinstance(expr, Number):
-        return expr.value > 0
-    if not isinstance(expr, Call):
-        return isinstance(expr, Field) and expr.name in _POSITIVE_FIELDS
-    if expr.op.name in _POSITIVE:
-        return True
-    *terms, last = parts(expr, ADD)
-    if len(terms) == 1 and last is ONE and isinstance(terms[0], Call) and terms[0].op.name == "TS_PCTCHANGE":
-        return _is_positive(terms[0].args[0])
-    inner = expr.args[:1] if expr.op.name == "POW" else series(expr)
-    return expr.op.name in _KEEPS_POSITIVE and all(map(_is_positive, inner))

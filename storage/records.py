@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, insert, select, tuple_
 from sqlalchemy.exc import DatabaseError
 from uuid_utils import uuid7
 
-from factors.alphas import FIELDS, Alpha, published
+from factors.alphas import FIELDS, Alpha
 from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor, Hypothesis
@@ -275,12 +275,11 @@ class Records:
         """Import alphas, all or none.
 
         Raises:
-            SettingError: names that are taken, by a published alpha or an imported one.
+            SettingError: names that are taken by others that were imported.
         """
         given, table = {alpha.name: alpha for alpha in alphas}, schema.alphas
-        known = {alpha.name for alpha in published()}
         with self._writing() as connection:
-            taken = sorted((known | set(connection.scalars(select(table.c.name)))) & given.keys())
+            taken = sorted(set(connection.scalars(select(table.c.name))) & given.keys())
             if taken:
                 raise SettingError(f"the zoo has alphas of these names already: {', '.join(taken)}")
             values = [

@@ -1,5 +1,9 @@
 """Formulas written otherwise: changes that keep every value, and changes of windows alone."""
 
+from collections.abc import Iterator
+from contextlib import suppress
+
+from factors.errors import FormulaError
 from factors.expression import Call, Expr, Number, call
 from factors.operators import ParameterKind
 
@@ -63,3 +67,16 @@ def rewindowed(expr: Expr) -> Expr:
         for at, arg in zip(expr.op.parameters, expr.args, strict=True)
     ]
     return call(expr.op.name, *args)
+
+
+def window_moves(expr: Expr) -> Iterator[Expr]:
+    """The formula with one window one row longer or shorter, each in turn."""
+    if not isinstance(expr, Call):
+        return
+    for place, (at, arg) in enumerate(zip(expr.op.parameters, expr.args, strict=True)):
+        moved: Iterator[Expr] = window_moves(arg)
+        if at.kind is ParameterKind.WINDOW and isinstance(arg, Number):
+            moved = (Number(arg.value + step) for step in (1, -1) if arg.value + step >= max(at.low, 2))
+        for other in moved:
+            with suppress(FormulaError):  # a sequence has its pair's window
+                yield call(expr.op.name, *(other if k == place else own for k, own in enumerate(expr.args)))

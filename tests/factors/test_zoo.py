@@ -14,7 +14,7 @@ from factors.expression import distinct, fields
 from factors.legacy import parse_legacy
 from factors.parse import parse
 from factors.zoo import Zoo, parametric_similarity, recurrent, similarity
-from tests.disguises import disguised, rewindowed
+from tests.disguises import disguised, rewindowed, window_moves
 from tests.factors.test_canonical import SEEDS, random_formula
 
 
@@ -65,6 +65,18 @@ def test_a_disguise_never_lowers_similarity(seed, other, how):
     assert s_parametric(hidden, two) == s_parametric(one, two)
     if "1000" not in str(one):
         assert s_parametric(rewindowed(hidden), two) == s_parametric(one, two)
+
+
+def test_no_single_window_that_moves_lowers_parametric_similarity():
+    """But where a term then is another one that it is taken from, and both are gone."""
+    moves = 0
+    for alpha in published():
+        form = canonical(alpha.expr)
+        for moved in window_moves(alpha.expr):
+            if canonical(moved).size >= form.size:
+                assert s_parametric(moved, alpha.expr) == form.size, f"{alpha.name}: {moved}"
+                moves += 1
+    assert moves > 1000
 
 
 @given(st.lists(SEEDS, min_size=1, max_size=25), SEEDS)
