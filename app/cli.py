@@ -89,6 +89,9 @@ def mine(
     attempts: Annotated[int, typer.Option(min=0, max=10, help="Rewrites of a refused one.")] = Budget().attempts,
     evaluations: Annotated[int, typer.Option(min=1, max=100_000)] = Budget().evaluations,
     seconds: Annotated[int, typer.Option(min=1, max=86_400)] = Budget().seconds,
+    model_calls: Annotated[int, typer.Option(min=1, max=100_000)] = Budget().model_calls,
+    input_tokens: Annotated[int, typer.Option(min=1, max=10**9)] = Budget().input_tokens,
+    output_tokens: Annotated[int, typer.Option(min=1, max=10**9)] = Budget().output_tokens,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Random unless given.")] = None,
     universe: Universe = None,
     model: Annotated[str | None, typer.Option(help="A model's name, or offline.")] = None,
@@ -96,7 +99,16 @@ def mine(
     as_json: Json = False,
 ) -> None:
     """Search a market for factors along a direction."""
-    budget = Budget(rounds=rounds, candidates=candidates, attempts=attempts, evaluations=evaluations, seconds=seconds)
+    budget = Budget(
+        rounds=rounds,
+        candidates=candidates,
+        attempts=attempts,
+        evaluations=evaluations,
+        seconds=seconds,
+        model_calls=model_calls,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+    )
     limits = Limits.model_validate({name: value for name, _, value in (text.partition("=") for text in limit or ())})
     request = RunRequest(
         direction=direction, market=market, universe=universe, seed=seed, model=model, budget=budget, limits=limits
@@ -111,6 +123,9 @@ def mine(
             "status": run.status,
             "rounds": run.rounds,
             "evaluations": run.evaluations,
+            "model_calls": run.model_calls,
+            "input_tokens": run.input_tokens,
+            "output_tokens": run.output_tokens,
             "seed": run.seed,
             "snapshot": run.snapshot,
             "error": run.error,

@@ -6,11 +6,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
-from dataclasses import asdict
-from functools import cache
+from collections.abc import Collection
+from functools import cache, partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 from app.inspection import known_alphas
 from app.panels import load_panel, load_sample
@@ -21,15 +19,13 @@ from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
 from factors.parse import parse
 from graphs.machine import mine
+from graphs.metering import Meter
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
 from storage.markets import Snapshot, open_market
 from storage.records import Records
-from storage.runs import Run, RunRequest
-
-if TYPE_CHECKING:
-    from graphs.chat import ModelCall
+from storage.runs import Budget, Run, RunRequest
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +74,11 @@ class Runner:
             logger.exception("run %s failed", run_id)
             return self.records.finish_run(run_id, "failed", f"internal error: {type(error).__name__}")
         if state["stopped"] == "cancelled":
-            return self.records.finish_run(run_id, "cancelled")
+            return self.records.finish_run(run_id, "cancelled", stopped="cancelled")
         if not state["hypotheses"]:
             faults = (event.data for event in self.records.events(run_id) if event.type == "agent.failed")
             return self.records.finish_run(run_id, "failed", next(faults)["message"])
-        return self.records.finish_run(run_id, "succeeded")
+        return self.records.finish_run(run_id, "succeeded", stopped=state["stopped"])
 
     def recover(self) -> None:
         """Fail the runs whose process is gone, so that nobody waits for them."""
@@ -96,17 +92,14 @@ class Runner:
         panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds
         evaluator = Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline)
+        meter = Meter(run.budget, partial(self.records.record_call, run.id))
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
         imported = self.records.alphas(before=began)
         library = [one for one in self.records.library(run.market, before=began) if readable(one, panel.fields)]
         return Workbench(
             run=run,
-            researcher=researcher(
-                self.settings,
-                run.model,
-                lambda call: self.records.append_event(run.id, "model.called", asdict(call)),
-            ),
+            researcher=researcher(self.settings, run.model, meter),
             evaluator=evaluator,
             labels=labels,
             library=tuple(library),
@@ -123,6 +116,7 @@ class Runner:
             records=self.records,
             cancelled=self._stopping.is_set,
             deadline=deadline,
+            spent=lambda: meter.spent,
         )
 
 
@@ -171,8 +165,8 @@ def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, st
     return snapshot, snapshot.universe(request.universe), model
 
 
-def researcher(settings: Settings, model: str, told: "Callable[[ModelCall], object] | None" = None) -> Researcher:
-    """Who plays the agents under that name; ``told`` hears of each call of a language model.
+def researcher(settings: Settings, model: str, meter: Meter | None = None) -> Researcher:
+    """Who plays the agents under that name, counted by a meter.
 
     Raises:
         SettingError: a language model without a key.
@@ -187,7 +181,7 @@ def researcher(settings: Settings, model: str, told: "Callable[[ModelCall], obje
     from graphs.llm import LanguageModelResearcher  # noqa: PLC0415
 
     endpoint = Endpoint(model, key, settings.openai_base_url, seconds=settings.model_timeout)
-    return LanguageModelResearcher(endpoint, told or (lambda call: call))
+    return LanguageModelResearcher(endpoint, meter or Meter(Budget(), lambda call: call))
 
 
 def is_alive(executor: str) -> bool:

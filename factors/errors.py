@@ -59,9 +59,11 @@ FailureKind = Literal[
     "truncated",
     "refusal",
     "content_filter",
+    "budget",
     "unable",
 ]
-"""What kept a researcher from an answer: the endpoint, the way to it, or what was said. ``unable``: it had none."""
+"""What kept a researcher from an answer: the endpoint, the way to it, or what was said. ``budget``: it may not be
+asked any more. ``unable``: it had none."""
 
 
 class ResearcherError(AlphaAgentError):

@@ -1,8 +1,9 @@
 """One question to a chat model behind an OpenAI-compatible endpoint, answered in a shape or with a typed failure."""
 
 import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from factors.errors import FailureKind, ResearcherError
 from graphs.answers import METHODS, Answer, Method, read, request, text_of
+from graphs.metering import Meter
 from graphs.prompts import render
 from graphs.transport import AnswerTooLargeError, BoundedTransport
+from storage.runs import ModelCall
 
 _BY_STATUS: Mapping[int, FailureKind] = {
     401: "authentication",
@@ -63,41 +66,16 @@ class Endpoint:
     backoff: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCall:
-    """One call of a model.
-
-    Attributes:
-        agent: who asked: ``idea``, ``factor``, ``revise``, ``judge``, ``feedback`` or ``repair``.
-        model: the model's name.
-        prompt: first 16 hexadecimal digits of the SHA-256 of the prompt.
-        method: how the shape was asked for.
-        input_tokens: as the endpoint counts them; 0 where it does not.
-        output_tokens: likewise.
-        seconds: that it took, tries that failed included.
-        failure: why there is no answer, ``None`` where there is.
-    """
-
-    agent: str
-    model: str
-    prompt: str
-    method: Method
-    input_tokens: int
-    output_tokens: int
-    seconds: float
-    failure: FailureKind | None
-
-
 class Chat:
     """Asks one model.
 
     Args:
         endpoint: where.
-        told: called with each call once it has ended.
+        meter: counts the calls, and says when they must end.
     """
 
-    def __init__(self, endpoint: Endpoint, told: Callable[[ModelCall], object]) -> None:
-        self._endpoint, self._told = endpoint, told
+    def __init__(self, endpoint: Endpoint, meter: Meter) -> None:
+        self._endpoint, self._meter = endpoint, meter
         self._client = ChatOpenAI(
             model=endpoint.model,
             api_key=endpoint.api_key,
@@ -139,8 +117,9 @@ class Chat:
         raise AssertionError("the last way of asking returns or raises")
 
     def _called(self, agent: str, prompt: str, method: Method, shape: type[Answer]) -> str:
-        started, message, failure = time.monotonic(), None, None
         arguments, added = request(method, shape)
+        self._meter.allow(prompt + added + json.dumps(arguments))
+        started, message, failure = time.monotonic(), None, None
         try:
             message = self._patiently(prompt + added, arguments)
             return text_of(message)
@@ -149,7 +128,7 @@ class Chat:
             raise
         finally:
             usage = (message.usage_metadata if message else None) or {"input_tokens": 0, "output_tokens": 0}
-            self._told(
+            self._meter.add(
                 ModelCall(
                     agent=agent,
                     model=self._endpoint.model,

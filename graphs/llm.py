@@ -1,6 +1,6 @@
 """The agents played by language models behind any OpenAI-compatible endpoint."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
@@ -10,7 +10,8 @@ from factors.hypothesis import Candidate, Hypothesis
 from factors.regularization import Limits
 from factors.verdict import hints
 from factors.wording import in_words
-from graphs.chat import Chat, Endpoint, ModelCall
+from graphs.chat import Chat, Endpoint
+from graphs.metering import Meter
 from graphs.prompts import operator_table, render
 from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 
@@ -51,12 +52,12 @@ class LanguageModelResearcher:
 
     Args:
         endpoint: where the model answers.
-        told: called with each call of the model once it has ended.
+        meter: of the run.
     """
 
-    def __init__(self, endpoint: Endpoint, told: Callable[[ModelCall], object]) -> None:
+    def __init__(self, endpoint: Endpoint, meter: Meter) -> None:
         self.name = endpoint.model
-        self._chat = Chat(endpoint, told)
+        self._chat = Chat(endpoint, meter)
 
     def propose(self, brief: Brief) -> Idea:
         """Ask the Idea agent."""

@@ -46,6 +46,7 @@ class Workbench:
         records: where results and events are written.
         cancelled: whether somebody asked to stop the run.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
+        spent: which limit of its model calls the run has reached, empty while it has not.
     """
 
     run: Run
@@ -58,6 +59,7 @@ class Workbench:
     records: Records
     cancelled: Callable[[], bool]
     deadline: float
+    spent: Callable[[], str] = str
     thresholds: Thresholds = field(default_factory=Thresholds)
     _ranks: dict[str, Ranks] = field(default_factory=dict)
 
@@ -173,4 +175,4 @@ class Workbench:
             return "cancelled"
         if len(evaluated(state)) >= self.run.budget.evaluations:
             return "evaluations"
-        return "seconds" if time.monotonic() >= self.deadline else ""
+        return "seconds" if time.monotonic() >= self.deadline else self.spent()

@@ -30,6 +30,7 @@ from storage.runs import (
     TERMINAL,
     CandidateRecord,
     EventType,
+    ModelCall,
     Run,
     RunEvent,
     RunRequest,
@@ -126,27 +127,42 @@ class Records:
             rows.append(connection, run_id, "run.started", {})
             return rows.read_run(connection, run_id)
 
-    def finish_run(self, run_id: str, status: TerminalStatus, error: str | None = None) -> Run:
-        """End a run with its terminal event; one that never started can fail or be cancelled, not succeed."""
+    def finish_run(
+        self, run_id: str, status: TerminalStatus, error: str | None = None, stopped: str | None = None
+    ) -> Run:
+        """End a run with its terminal event; one that never started can fail or be cancelled, not succeed.
+
+        The event tells what ``stopped`` it, as ``reason``: ``budget`` where that is a limit other than the rounds.
+        """
         with self._writing() as connection:
             current = rows.lock_open(connection, run_id)
             if current == "queued" and status == "succeeded":
                 raise RunStateError(f"run {run_id} is queued: only a running run can succeed")
             rows.change(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error)
             run = rows.read_run(connection, run_id)
-            rows.append(connection, run_id, _FINISHED[status], {"accepted": len(run.accepted), "error": error})
+            told = {"accepted": len(run.accepted), "error": error, "reason": _reason(stopped), "limit": stopped}
+            rows.append(connection, run_id, _FINISHED[status], told)
             return run
 
     def append_event(self, run_id: str, type: EventType, data: dict[str, Any]) -> RunEvent:  # noqa: A002
         """Add an event to a run that is not finished; ``data`` may hold pydantic models.
 
-        ``run.*`` and ``factor.accepted`` are refused: the methods that make them true append them.
+        ``run.*``, ``factor.accepted`` and ``model.called`` are refused: the methods that make them true append them.
         """
-        if type.startswith("run.") or type == "factor.accepted":
+        if type.startswith("run.") or type in {"factor.accepted", "model.called"}:
             raise RunStateError(f"{type} is appended by the step it tells of, not by itself")
         with self._writing() as connection:
             rows.lock_open(connection, run_id)
             return rows.append(connection, run_id, type, data)
+
+    def record_call(self, run_id: str, call: ModelCall) -> None:
+        """Save what a model call took, with its ``model.called`` event."""
+        table = schema.model_calls
+        with self._writing() as connection:
+            rows.lock_open(connection, run_id)
+            position = rows.count_on(connection, table.c.position, run_id)
+            connection.execute(insert(table).values(run_id=run_id, position=position, **call.model_dump()))
+            rows.append(connection, run_id, "model.called", {"call": call})
 
     def events(self, run_id: str, after: int = 0, limit: int = 1000) -> list[RunEvent]:
         """At most ``limit`` events with ``seq`` above ``after``, in order."""
@@ -331,3 +347,7 @@ class Records:
 
     def _writing(self) -> AbstractContextManager[Connection]:
         return self._engine.execution_options(writing=True).begin()
+
+
+def _reason(stopped: str | None) -> str | None:
+    return stopped if stopped in {None, "rounds", "cancelled"} else "budget"

@@ -21,7 +21,7 @@ from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor
 from storage.runs import TERMINAL, CandidateRecord, EventType, Run, RunEvent, RunStateError, RunStatus
-from storage.schema import candidates, evaluations, events, factors, run_factors, runs
+from storage.schema import candidates, evaluations, events, factors, model_calls, run_factors, runs
 
 
 def lock(connection: Connection, run_id: str) -> RunStatus:
@@ -80,7 +80,15 @@ def select_runs() -> Select[Any]:
     )
     evaluated = select(func.count()).where(evaluations.c.run_id == runs.c.id).scalar_subquery()
     columns = [runs.c[name] for name in Run.model_fields if name in runs.c]
-    return select(*columns, rounds.label("rounds"), evaluated.label("evaluations"))
+    calls = [
+        select(counted).where(model_calls.c.run_id == runs.c.id).scalar_subquery().label(name)
+        for name, counted in (
+            ("model_calls", func.count()),
+            ("input_tokens", func.coalesce(func.sum(model_calls.c.input_tokens), 0)),
+            ("output_tokens", func.coalesce(func.sum(model_calls.c.output_tokens), 0)),
+        )
+    ]
+    return select(*columns, rounds.label("rounds"), evaluated.label("evaluations"), *calls)
 
 
 def read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:

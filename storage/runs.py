@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from factors.errors import AlphaAgentError
+from factors.errors import AlphaAgentError, FailureKind
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate
 from factors.regularization import Limits
@@ -40,7 +40,7 @@ class Budget(BaseModel):
     """What a run may spend.
 
     ``candidates`` are drafted in each round, ``attempts`` are rewrites of one refused candidate,
-    ``evaluations`` and ``seconds`` bound the whole run.
+    ``evaluations``, ``seconds``, ``model_calls`` and their tokens bound the whole run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +50,9 @@ class Budget(BaseModel):
     attempts: int = Field(default=2, ge=0, le=10)
     evaluations: int = Field(default=1000, ge=1, le=100_000)
     seconds: int = Field(default=600, ge=1, le=86_400)
+    model_calls: int = Field(default=1000, ge=1, le=100_000)
+    input_tokens: int = Field(default=2_000_000, ge=1, le=10**9)
+    output_tokens: int = Field(default=500_000, ge=1, le=10**9)
 
 
 class RunRequest(BaseModel):
@@ -79,6 +82,9 @@ class Run(BaseModel):
         error: why it failed, one line.
         rounds: rounds completed.
         evaluations: candidates evaluated.
+        model_calls: calls of language models, those that failed included.
+        input_tokens: that they read, as their endpoint counts.
+        output_tokens: that they wrote, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +106,35 @@ class Run(BaseModel):
     error: str | None
     rounds: int
     evaluations: int
+    model_calls: int
+    input_tokens: int
+    output_tokens: int
+
+
+class ModelCall(BaseModel):
+    """One call of a language model.
+
+    Attributes:
+        agent: who asked: ``idea``, ``factor``, ``revise``, ``judge``, ``feedback`` or ``repair``.
+        model: the model's name.
+        prompt: first 16 hexadecimal digits of the SHA-256 of the prompt.
+        method: how the shape was asked for.
+        input_tokens: as the endpoint counts them; 0 where it does not.
+        output_tokens: likewise.
+        seconds: that it took, tries that failed included.
+        failure: why there is no answer, ``None`` where there is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    agent: str
+    model: str
+    prompt: str
+    method: str
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    failure: FailureKind | None
 
 
 class RunEvent(BaseModel):

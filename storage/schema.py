@@ -168,6 +168,21 @@ run_factors = Table(
     UniqueConstraint("run_id", "position"),
 )
 
+model_calls = Table(
+    "model_calls",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("agent", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("failure", Text),
+)
+
 alphas = Table(
     "alphas",
     metadata,

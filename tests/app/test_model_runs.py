@@ -97,10 +97,12 @@ def test_a_competent_model_mines_and_what_is_no_formula_is_refused(mine):
     judged = {event.data["candidate_id"]: event.data["verdict"] for event in events if event.type == "candidate.judged"}
     unread = [one for one in judged.values() if one["checks"][0]["name"] == "parse"]
     assert len(unread) == 4
-    calls = [event.data for event in events if event.type == "model.called"]
+    calls = [event.data["call"] for event in events if event.type == "model.called"]
     assert {call["agent"] for call in calls} == {"idea", "factor", "revise", "judge", "feedback"}
     assert all((call["input_tokens"], call["output_tokens"], call["failure"]) == (100, 20, None) for call in calls)
-    assert len(calls) == len(server.requests)
+    assert len(calls) == len(server.requests) == answer.json["model_calls"]
+    assert (answer.json["input_tokens"], answer.json["output_tokens"]) == (100 * len(calls), 20 * len(calls))
+    assert (events[-1].data["reason"], events[-1].data["limit"]) == ("rounds", "rounds")
     assert not any(event.type == "agent.failed" for event in events)
     assert not leaks(home, answer.out, answer.err)
     assert server.keys == [f"Bearer {KEY}"] * len(calls)
@@ -118,6 +120,16 @@ def test_a_run_survives_a_model_that_fails_every_third_time(mine, seed):
     proposed = [event for event in events if event.type == "hypothesis.proposed"]
     assert (answer.json["status"] == "failed") is (not proposed)
     assert not leaks(home, answer.out, answer.err, json.dumps([event.data for event in events]))
+
+
+@pytest.mark.parametrize(("option", "limit"), [("--model-calls", 4), ("--input-tokens", 3500), ("--output-tokens", 70)])
+def test_a_run_that_is_out_of_budget_ends_as_succeeded_and_says_so(mine, option, limit):
+    answer, events, _, server = mine(Competent(), option, limit)
+    assert (answer.status, answer.json["status"]) == (0, "succeeded")
+    name = option.removeprefix("--").replace("-", "_")
+    assert (events[-1].type, events[-1].data["reason"], events[-1].data["limit"]) == ("run.succeeded", "budget", name)
+    assert 0 < len(server.requests) <= 14
+    assert {event.data["kind"] for event in events if event.type == "agent.failed"} <= {"budget"}
 
 
 def test_a_run_that_never_gets_a_hypothesis_fails_with_the_reason(mine):

@@ -16,8 +16,10 @@ from graphs import chat
 from graphs.answers import METHODS
 from graphs.chat import Endpoint
 from graphs.llm import LanguageModelResearcher
+from graphs.metering import Meter
 from graphs.prompts import render
 from graphs.researcher import Brief, Trial
+from storage.runs import Budget
 from tests.chat_server import ChatServer, Fault, asked_by, completion
 
 IDEA = {
@@ -99,12 +101,12 @@ def serve():
 def researcher(serve):
     """A server that plays answers in turn, the last one for ever, and a researcher that asks it."""
 
-    def make(*answers, seconds=10.0, **options):
+    def make(*answers, seconds=10.0, budget=None, **options):
         waiting = list(answers)
         server = serve(lambda _: waiting.pop(0) if len(waiting) > 1 else waiting[0], **options)
         calls = []
         endpoint = Endpoint("test-model", SecretStr(KEY), server.url, seconds=seconds, backoff=0.001)
-        return server, LanguageModelResearcher(endpoint, calls.append), calls
+        return server, LanguageModelResearcher(endpoint, Meter(budget or Budget(), calls.append)), calls
 
     return make
 
@@ -234,6 +236,22 @@ def test_a_passing_fault_is_tried_again_and_what_was_used_is_counted(researcher)
     assert one.propose(BRIEF).horizon_days == 5
     assert len(server.requests) == 3
     assert [(call.input_tokens, call.output_tokens, call.failure) for call in calls] == [(100, 20, None)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "calls"), [({"model_calls": 2}, 2), ({"input_tokens": 2000}, 0), ({"output_tokens": 40}, 2)]
+)
+def test_no_call_begins_that_the_budget_has_no_room_for(researcher, budget, calls):
+    """A prompt of Idea has more than a thousand characters; the server counts a hundred tokens, and twenty written."""
+    server, one, _ = researcher(IDEA, budget=Budget(**budget))
+    for _ in range(calls):
+        one.propose(BRIEF)
+    big = BRIEF.model_copy(update={"library": ("RANK($close)",) * 500})
+    with pytest.raises(ResearcherError) as caught:
+        one.propose(big)
+    assert caught.value.kind == "budget"
+    assert next(iter(budget)) in str(caught.value)
+    assert len(server.requests) == calls
 
 
 def test_a_server_that_asks_to_be_left_alone_is(researcher):

@@ -20,7 +20,7 @@ from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage.records import Records
-from storage.runs import Budget, RunRequest, RunStateError
+from storage.runs import Budget, ModelCall, RunRequest, RunStateError
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -188,7 +188,8 @@ def test_a_run_ends_with_its_terminal_event(records, status):
     assert (ended.status, ended.error, records.run(run.id)) == (status, "why", ended)
     assert ended.started_at <= ended.finished_at
     last = records.events(run.id)[-1]
-    assert (last.type, last.data) == (f"run.{status}", {"accepted": 1, "error": "why"})
+    told = {"accepted": 1, "error": "why", "reason": None, "limit": None}
+    assert (last.type, last.data) == (f"run.{status}", told)
 
 
 def test_a_queued_run_can_be_cancelled_but_not_succeed(records):
@@ -641,3 +642,31 @@ def test_a_run_keeps_its_limits(records):
     assert records.run(run.id).limits == Limits(length=40, variation=0.5)
     again = records.create_run(request, universe="u", snapshot="s", seed=1, model="m", limits=Limits(length=41))
     assert records.first_like(again) is None
+
+
+def test_model_calls_are_counted_and_told(records):
+    run = start(records)
+    call = ModelCall(
+        agent="idea",
+        model="m",
+        prompt="0" * 16,
+        method="text",
+        input_tokens=7,
+        output_tokens=2,
+        seconds=0.5,
+        failure=None,
+    )
+    records.record_call(run.id, call)
+    records.record_call(run.id, call.model_copy(update={"failure": "timeout", "output_tokens": 0}))
+    found = records.run(run.id)
+    assert (found.model_calls, found.input_tokens, found.output_tokens) == (2, 14, 2)
+    told = [event.data["call"] for event in records.events(run.id) if event.type == "model.called"]
+    assert told[0] == call.model_dump()
+    assert told[1]["failure"] == "timeout"
+    other = start(records)
+    assert (other.model_calls, other.input_tokens, other.output_tokens) == (0, 0, 0)
+    with pytest.raises(RunStateError):
+        records.append_event(run.id, "model.called", {})
+    records.finish_run(run.id, "succeeded")
+    with pytest.raises(RunStateError):
+        records.record_call(run.id, call)
