@@ -171,8 +171,8 @@ def test_check_accepts_a_plain_formula(kept, cli):
     assert all(check["passed"] and not check["hint"] for check in document["checks"])
 
 
-def test_check_shows_the_nearest_alphas_and_what_the_penalty_is_made_of(kept, alphaagent):
-    found = alphaagent(kept, "check", "-2 * TS_CORR(RANK($open), RANK($volume), 12)", "--json").json
+def test_check_shows_the_nearest_alphas_and_what_the_penalty_is_made_of(kept, cli):
+    found = cli(kept, "check", "-2 * TS_CORR(RANK($open), RANK($volume), 12)", "--json").json
     assert (found["accepted"], found["same_as"], found["varied_from"]) == (False, None, "Alpha#3")
     assert (found["similarity"], found["parametric_similarity"]) == (2, 8)
     assert [len(found[kind]) for kind in ("exact", "parametric")] == [5, 5]
@@ -187,41 +187,44 @@ def test_check_shows_the_nearest_alphas_and_what_the_penalty_is_made_of(kept, al
     assert 0 < found["penalty"] < 1
 
 
-def test_alphas_are_imported_all_or_none_and_hold_candidates_back(kept, alphaagent, tmp_path):
+def test_alphas_are_imported_all_or_none_and_hold_candidates_back(kept, cli, tmp_path):
     formula = "TS_CORR($high - $low, $volume, 20)"
-    assert alphaagent(kept, "check", formula).status == 0
+    assert cli(kept, "check", formula).status == 0
     source = tmp_path / "mine.csv"
     source.write_text(f'name,formula\nmine,"{formula}"\nbroken,RANK($clsoe)\n')
-    assert_refused(alphaagent(kept, "zoo", "import", source), "line 3", "$clsoe")
-    assert alphaagent(kept, "check", formula).status == 0
+    assert_refused(cli(kept, "zoo", "import", source), "line 3", "$clsoe")
+    assert cli(kept, "check", formula).status == 0
     source.write_text(f'name,formula\nmine,"{formula}"\n')
-    assert alphaagent(kept, "zoo", "import", source).status == 0
-    answer = alphaagent(kept, "check", formula.replace("20", "30"), "--json")
+    assert cli(kept, "zoo", "import", source).status == 0
+    answer = cli(kept, "check", formula.replace("20", "30"), "--json")
     assert (answer.status, answer.json["varied_from"]) == (1, "mine")
-    assert_refused(alphaagent(kept, "zoo", "import", source), "mine", "already")
-    assert_refused(alphaagent(kept, "zoo", "import", tmp_path / "none.csv"), "none.csv")
+    assert_refused(cli(kept, "zoo", "import", source), "mine", "already")
+    assert_refused(cli(kept, "zoo", "import", tmp_path / "none.csv"), "none.csv")
     source.write_bytes(b"\xff\xfe\x00")
-    assert_refused(alphaagent(kept, "zoo", "import", source), "UTF-8")
+    assert_refused(cli(kept, "zoo", "import", source), "UTF-8")
 
 
-def test_the_zoo_lists_what_is_known_and_what_a_market_lacks_for_it(kept, alphaagent, tmp_path):
+def test_the_zoo_lists_what_is_known_and_what_a_market_lacks_for_it(kept, cli, tmp_path):
     source = tmp_path / "old.csv"
     source.write_text('older,"CORR($close, LOG($volume), 6.5)"\n')
-    assert alphaagent(kept, "zoo", "import", source, "--dialect", "legacy").status == 0
-    entries = {entry["name"]: entry for entry in alphaagent(kept, "zoo", "list", "--market", "small", "--json").json}
+    assert cli(kept, "zoo", "import", source, "--dialect", "legacy").status == 0
+    entries = {entry["name"]: entry for entry in cli(kept, "zoo", "list", "--market", "small", "--json").json}
     assert len(entries) >= 101 + 158 + 1
     assert entries["older"]["formula"] == "TS_CORR($close, LOG1P($volume), 6)"
     assert entries["Alpha#41"]["needs"] == ["vwap"]
     assert entries["KMID"]["needs"] == []
-    assert "│" in alphaagent(kept, "zoo", "list").out
+    anywhere = {entry["name"]: entry for entry in cli(kept, "zoo", "list", "--json").json}
+    assert anywhere["Alpha#48"]["needs"] == ["sector"]
+    assert entries["Alpha#48"]["needs"] == []
+    assert "│" in cli(kept, "zoo", "list").out
 
 
-def test_a_run_may_have_limits_of_its_own_within_the_server_s(kept, alphaagent):
+def test_a_run_may_have_limits_of_its_own_within_the_server_s(kept, cli):
     run = ("mine", "volume", "--market", "small", "--rounds", "1", "--candidates", "4", "--seed", "3", "--json")
-    assert_refused(alphaagent(kept, *run, "--limit", "length=500"), "length", "256")
-    assert_refused(alphaagent(kept, *run, "--limit", "length=200"), "limits.length must be at most 120 on this server")
-    assert_refused(alphaagent(kept, *run, "--limit", "size=5"), "size")
-    assert alphaagent(kept, *run, "--limit", "length=3", "--limit", "parameters=1").status == 0
+    assert_refused(cli(kept, *run, "--limit", "length=500"), "length", "256")
+    assert_refused(cli(kept, *run, "--limit", "length=200"), "limits.length must be at most 120 on this server")
+    assert_refused(cli(kept, *run, "--limit", "size=5"), "size")
+    assert cli(kept, *run, "--limit", "length=3", "--limit", "parameters=1").status == 0
 
 
 def test_check_refuses_a_formula_of_about_a_hundred_nodes_with_a_hint(kept, alphaagent):
