@@ -21,6 +21,7 @@ from app.runner import Runner, check_request
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.alphas import published, read_alphas
+from factors.columns import STANDARD_FIELDS
 from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, DataError, SettingError
 from factors.evaluation import Evaluation
@@ -28,7 +29,7 @@ from factors.evaluator import Evaluator
 from factors.legacy import parse_legacy
 from factors.metrics import split_metrics
 from factors.operators import COMPOSITES, OPERATORS
-from factors.parse import STANDARD_FIELDS, parse
+from factors.parse import parse
 from factors.regularization import Limits
 from storage.ingest import import_market
 from storage.markets import Snapshot, list_markets, open_market, publish
@@ -85,6 +86,7 @@ def mine(
     direction: Annotated[str, typer.Argument(help="A market idea in words.")],
     market: Market,
     rounds: Annotated[int, typer.Option(min=1, max=1000)] = Budget().rounds,
+    directions: Annotated[int, typer.Option(min=1, max=16, help="Rounds side by side.")] = Budget().directions,
     candidates: Annotated[int, typer.Option(min=1, max=64, help="Formulas a round.")] = Budget().candidates,
     attempts: Annotated[int, typer.Option(min=0, max=10, help="Rewrites of a refused one.")] = Budget().attempts,
     evaluations: Annotated[int, typer.Option(min=1, max=100_000)] = Budget().evaluations,
@@ -92,6 +94,7 @@ def mine(
     model_calls: Annotated[int, typer.Option(min=1, max=100_000)] = Budget().model_calls,
     input_tokens: Annotated[int, typer.Option(min=1, max=10**9)] = Budget().input_tokens,
     output_tokens: Annotated[int, typer.Option(min=1, max=10**9)] = Budget().output_tokens,
+    usd: Annotated[float | None, typer.Option(help="Of models with a price.")] = Budget().usd,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Random unless given.")] = None,
     universe: Universe = None,
     model: Annotated[str | None, typer.Option(help="A model's name, or offline.")] = None,
@@ -101,6 +104,7 @@ def mine(
     """Search a market for factors along a direction."""
     budget = Budget(
         rounds=rounds,
+        directions=directions,
         candidates=candidates,
         attempts=attempts,
         evaluations=evaluations,
@@ -108,6 +112,7 @@ def mine(
         model_calls=model_calls,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
+        usd=usd,
     )
     limits = Limits.model_validate({name: value for name, _, value in (text.partition("=") for text in limit or ())})
     request = RunRequest(
@@ -126,6 +131,8 @@ def mine(
             "model_calls": run.model_calls,
             "input_tokens": run.input_tokens,
             "output_tokens": run.output_tokens,
+            "usd": run.usd,
+            "unpriced_calls": run.unpriced_calls,
             "seed": run.seed,
             "snapshot": run.snapshot,
             "error": run.error,

@@ -132,7 +132,7 @@ def next_steps(console: Console, settings: Settings, *, demo: bool) -> None:
     steps = [f"[bold]{program} serve[/]  share this library over HTTP (make serve)"]
     if demo:
         steps.append(f"[bold]{program} data import PATH --market NAME …[/]  use your own data; the demo is synthetic")
-    if settings.openai_api_key is None:
+    if not settings.has_model:
         steps.append("[bold]export OPENAI_API_KEY=…[/]  let a language model play the agents; offline search did here")
     console.print("\nNext:")
     for step in steps:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
-from storage.runs import RunStateError
+from storage.runs import RunStateError, SpentError
 
 STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -18,6 +18,7 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     SettingError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
+    SpentError: HTTPStatus.TOO_MANY_REQUESTS,
     ResearcherError: HTTPStatus.BAD_GATEWAY,
 }
 

@@ -1,5 +1,6 @@
 """The runner: takes a request, mines, and leaves a finished run. The command line and the service both drive it."""
 
+import getpass
 import logging
 import os
 import secrets
@@ -7,14 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Collection
-from functools import cache, partial
+from functools import cache
 from queue import SimpleQueue
 
 from app.inspection import known_alphas
 from app.panels import load_panel, load_sample
 from app.settings import Settings
 from factors.alphas import published
-from factors.errors import AlphaAgentError, FormulaError, SettingError
+from factors.errors import AlphaAgentError, FormulaError
 from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
 from factors.parse import parse
@@ -25,7 +26,7 @@ from graphs.researcher import Researcher
 from graphs.workbench import Workbench
 from storage.markets import Snapshot, open_market
 from storage.records import Records
-from storage.runs import Budget, Run, RunRequest
+from storage.runs import Run, RunRequest, SpentError
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,16 @@ class Runner:
         self._stopping = threading.Event()
 
     def submit(self, request: RunRequest) -> Run:
-        """Check a request and record it as a queued run; raises what :func:`check_request` does."""
+        """Check a request and record it as a queued run.
+
+        Raises what :func:`check_request` does, and ``SpentError`` where the user's allowance is used up.
+        """
         snapshot, universe, model = check_request(self.settings, request)
         limits = self.settings.limits.changed(request.limits, self.settings.loosest_limits)
+        user = current_user()
+        used_up = self.records.exceeded(user, self.settings.allowance)
+        if used_up:
+            raise SpentError(used_up)
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
         return self.records.create_run(
             request,
@@ -53,6 +61,7 @@ class Runner:
             snapshot=snapshot.id,
             seed=seed,
             model=model,
+            user=user,
             limits=limits,
             executor=self.executor,
         )
@@ -75,9 +84,8 @@ class Runner:
             return self.records.finish_run(run_id, "failed", f"internal error: {type(error).__name__}")
         if state["stopped"] == "cancelled":
             return self.records.finish_run(run_id, "cancelled", stopped="cancelled")
-        if not state["hypotheses"]:
-            faults = (event.data for event in self.records.events(run_id) if event.type == "agent.failed")
-            return self.records.finish_run(run_id, "failed", next(faults)["message"])
+        if state["faults"] and not state["hypotheses"]:
+            return self.records.finish_run(run_id, "failed", state["faults"][0])
         return self.records.finish_run(run_id, "succeeded", stopped=state["stopped"])
 
     def recover(self) -> None:
@@ -92,7 +100,8 @@ class Runner:
         panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds
         evaluator = Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline)
-        meter = Meter(run.budget, partial(self.records.record_call, run.id))
+        allowance = self.settings.allowance
+        meter = Meter(self.records, run.id, allowance, deadline)
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
         imported = self.records.alphas(before=began)
@@ -116,7 +125,7 @@ class Runner:
             records=self.records,
             cancelled=self._stopping.is_set,
             deadline=deadline,
-            spent=lambda: meter.spent,
+            spent=lambda: meter.spent or self.records.exceeded(run.user, allowance),
         )
 
 
@@ -160,28 +169,33 @@ def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, st
     """
     settings.limits.changed(request.limits, settings.loosest_limits)
     snapshot = open_market(settings.home, request.market)
-    model = request.model or (settings.model if settings.openai_api_key else OFFLINE)
-    researcher(settings, model)
+    model = request.model or (settings.reasoning if settings.has_model else OFFLINE)
+    if model != OFFLINE:
+        settings.endpoint(model)
+        settings.endpoint(settings.chat or model)
     return snapshot, snapshot.universe(request.universe), model
 
 
-def researcher(settings: Settings, model: str, meter: Meter | None = None) -> Researcher:
+def researcher(settings: Settings, model: str, meter: Meter) -> Researcher:
     """Who plays the agents under that name, counted by a meter.
 
     Raises:
-        SettingError: a language model without a key.
+        SettingError: a language model that runs may not name, or without a key.
     """
     if model == OFFLINE:
         return OfflineResearcher()
-    key = settings.openai_api_key
-    if key is None:
-        raise SettingError(f"model {model!r} needs OPENAI_API_KEY to be set; without a key use model {OFFLINE!r}")
     # A second of imports that offline runs go without.
-    from graphs.chat import Endpoint  # noqa: PLC0415
     from graphs.llm import LanguageModelResearcher  # noqa: PLC0415
 
-    endpoint = Endpoint(model, key, settings.openai_base_url, seconds=settings.model_timeout)
-    return LanguageModelResearcher(endpoint, meter or Meter(Budget(), lambda call: call))
+    return LanguageModelResearcher(settings.endpoint(model), settings.endpoint(settings.chat or model), meter)
+
+
+def current_user() -> str:
+    """Who runs this process; ``local`` where the system has no name for them, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "local"
 
 
 def is_alive(executor: str) -> bool:

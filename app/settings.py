@@ -8,21 +8,28 @@ import platformdirs
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from factors.errors import SettingError
 from factors.regularization import Limits
+from graphs.endpoint import Endpoint
+from storage.runs import Allowance
 
 Home = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class Settings(BaseSettings):
-    """Where state lives and which model plays the agents.
+    """Where state lives, which models play the agents, and what users may spend.
 
     Attributes:
         home: folder of markets and records; ``ALPHAAGENT_HOME``, else the platform's user data folder.
-        model: model for runs that name none, used once a key is set; ``ALPHAAGENT_MODEL``.
-        model_timeout: seconds that one model call may take; ``ALPHAAGENT_MODEL_TIMEOUT``.
+        models: what is known of each model by the name that runs give it, as JSON; ``ALPHAAGENT_MODELS``. A run may
+            name these and the two below. What an entry leaves out is as :class:`graphs.endpoint.Endpoint` says; its
+            name there is the same, its key and address are those below.
+        reasoning: who plays Idea and Factor in runs that name no model, once a key is set; ``ALPHAAGENT_REASONING``.
+        chat: who judges, plays Eval and repairs answers, the run's model where it is ``None``; ``ALPHAAGENT_CHAT``.
         limits: what the gate refuses in runs that do not say otherwise; ``ALPHAAGENT_LIMITS__LENGTH`` and so on.
         loosest_limits: what no run may loosen its limits beyond; ``ALPHAAGENT_LOOSEST_LIMITS__LENGTH`` and so on.
-        openai_api_key: ``OPENAI_API_KEY``; without it the offline researcher plays the agents.
+        allowance: what a user's runs may spend in 24 hours; ``ALPHAAGENT_ALLOWANCE__MODEL_CALLS`` and so on.
+        openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
     """
 
@@ -31,12 +38,14 @@ class Settings(BaseSettings):
     )
 
     home: Home = Field(default_factory=lambda: platformdirs.user_data_path("alphaagent"))
-    model: str = "gpt-5-mini"
-    model_timeout: float = Field(default=120, gt=0)
+    models: dict[str, Endpoint] = Field(default_factory=dict)
+    reasoning: str = "gpt-5-mini"
+    chat: str | None = None
     limits: Limits = Limits()
     loosest_limits: Limits = Limits(
         length=120, parameters=40, fields=20, depth=32, look_back=1000, shared_nodes=30, variation=0.9, alignment=0.3
     )
+    allowance: Allowance = Allowance()
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
 
@@ -44,3 +53,24 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The records' SQLAlchemy address."""
         return f"sqlite:///{self.home.absolute() / 'records.sqlite'}"
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a language model plays the agents of runs that name none."""
+        return bool(self.openai_api_key or self.models.get(self.reasoning, Endpoint()).api_key)
+
+    def endpoint(self, model: str) -> Endpoint:
+        """Where a model answers that a run may name.
+
+        Raises:
+            SettingError: it may not, or has no key.
+        """
+        allowed = list(dict.fromkeys([*self.models, self.reasoning, *([self.chat] if self.chat else [])]))
+        if model not in allowed:
+            raise SettingError(f"model {model!r} is not one of this server's: {', '.join(allowed)}, offline")
+        found = self.models.get(model, Endpoint())
+        key = found.api_key or self.openai_api_key
+        if key is None:
+            raise SettingError(f"model {model!r} needs OPENAI_API_KEY to be set; without a key use model 'offline'")
+        missing = {"name": found.name or model, "api_key": key, "base_url": found.base_url or self.openai_base_url}
+        return found.model_copy(update=missing)

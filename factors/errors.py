@@ -60,10 +60,11 @@ FailureKind = Literal[
     "refusal",
     "content_filter",
     "budget",
+    "interrupted",
     "unable",
 ]
 """What kept a researcher from an answer: the endpoint, the way to it, or what was said. ``budget``: it may not be
-asked any more. ``unable``: it had none."""
+asked any more. ``interrupted``: the process ended meanwhile. ``unable``: it had none."""
 
 
 class ResearcherError(AlphaAgentError):

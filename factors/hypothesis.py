@@ -5,6 +5,7 @@ One type each, shared by the agents' output, the graph's state, the events, the 
 
 import hashlib
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,19 +13,36 @@ from factors.canonical import canonical
 from factors.evaluation import SplitMetrics
 from factors.expression import Expr
 
+Move = Literal["new", "refine", "cross"]
+"""How a hypothesis comes about: out of nothing, from one before it, or from two."""
+
 
 class Hypothesis(BaseModel):
-    """A market idea that a formula can test; ``horizon_days`` in trading days."""
+    """A market idea that a formula can test; ``horizon_days`` in trading days.
+
+    ``parents`` are the ids of the run's hypotheses that it goes on from: none if ``move`` is new, one, or two.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
+    move: Move = "new"
+    parents: tuple[str, ...] = ()
     statement: str
     observation: str
     knowledge: str
     justification: str
     specification: str
     horizon_days: int = Field(ge=1, le=60)
+
+
+class Variable(BaseModel):
+    """A column or part of a formula, and what it stands for there, in the author's words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(max_length=200)
+    role: str = Field(max_length=500)
 
 
 class Candidate(BaseModel):
@@ -43,12 +61,38 @@ class Candidate(BaseModel):
     formula: str
     attempt: int = 0
     parents: tuple[str, ...] = ()
+    variables: tuple[Variable, ...] = ()
+
+
+class Lineage(BaseModel):
+    """Where a factor comes from, within the run that accepted it.
+
+    Attributes:
+        round: in which it was measured, from 1.
+        candidate: its candidate's id.
+        parents: candidates that it was bred from.
+        hypothesis: its hypothesis' id.
+        move: how that came about.
+        hypothesis_parents: from which it goes on.
+        prompts: versions of the prompts that its agents were asked with, by agent; empty without a language model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    round: int
+    candidate: str
+    parents: tuple[str, ...]
+    hypothesis: str
+    move: Move
+    hypothesis_parents: tuple[str, ...]
+    prompts: dict[str, str]
 
 
 class Factor(BaseModel):
     """An accepted candidate in the team's library; ``hypothesis`` is its statement.
 
-    ``splits`` were measured on ``snapshot`` and ``universe`` against the ``horizon``-day label.
+    ``splits`` were measured on ``snapshot`` and ``universe`` against the ``horizon``-day label. ``lineage`` is ``None``
+    for factors older than it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +110,7 @@ class Factor(BaseModel):
     penalty: float
     splits: dict[str, SplitMetrics]
     created_at: datetime
+    lineage: Lineage | None = None
 
 
 def factor_id(market: str, expr: Expr) -> str:

@@ -6,10 +6,11 @@ the same spelling.
 
 from collections.abc import Collection
 
+from factors.columns import STANDARD_FIELDS
 from factors.dialect import Dialect
 from factors.expression import Expr
 from factors.operators import COMPOSITES, MAX_WINDOW, Composite, Parameter, ParameterKind
-from factors.parse import STANDARD_FIELDS, parse
+from factors.parse import parse
 
 _SOURCE = "AlphaAgent's published function library"
 _X, _Y = Parameter("x"), Parameter("y")

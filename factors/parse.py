@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from factors.columns import STANDARD_FIELDS
 from factors.dialect import ALPHAAGENT, Dialect
 from factors.errors import FormulaError
 from factors.expression import (
@@ -30,8 +31,6 @@ from factors.expression import (
     is_sequence,
 )
 from factors.operators import INFIX, Composite, ParameterKind, nearest_names
-
-STANDARD_FIELDS = ("open", "high", "low", "close", "volume", "return")
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|\$(?P<field>[A-Za-z_]\w*)|(?P<name>[A-Za-z_]\w*)"

@@ -19,16 +19,24 @@ _STARTS = 20  # braces at which an object may begin; a text of braces alone is n
 
 
 def request(method: Method, shape: type[BaseModel]) -> tuple[dict[str, Any], str]:
-    """The arguments of the call, and what is to be added to the prompt."""
+    """The arguments of the call, and what is to be added to the prompt.
+
+    The format goes into the body beside what the client knows of: it would parse the answer itself, and again and again
+    as it streams.
+    """
     name, schema = shape.__name__.strip("_").lower(), strict_schema(shape)
     words = _IN_WORDS.replace("{schema}", json.dumps(schema))
     if method == "json_schema":
         asked = {"name": name, "strict": True, "schema": schema}
-        return {"response_format": {"type": "json_schema", "json_schema": asked}}, ""
+        return _formatted({"type": "json_schema", "json_schema": asked}), ""
     if method == "tool":
         tool = {"type": "function", "function": {"name": name, "description": shape.__doc__, "parameters": schema}}
         return {"tools": [tool], "tool_choice": {"type": "function", "function": {"name": name}}}, ""
-    return ({"response_format": {"type": "json_object"}} if method == "json_object" else {}), words
+    return (_formatted({"type": "json_object"}) if method == "json_object" else {}), words
+
+
+def _formatted(response_format: dict[str, Any]) -> dict[str, Any]:
+    return {"extra_body": {"response_format": response_format}}
 
 
 def strict_schema(shape: type[BaseModel]) -> dict[str, object]:
@@ -48,8 +56,10 @@ def _strict(node: dict[str, Any]) -> dict[str, object]:
     return kept
 
 
-def text_of(message: AIMessage) -> str:
+def text_of(message: AIMessage, *, streamed: bool) -> str:
     """What the model said: the arguments of its tool call, else its text.
+
+    A streamed answer that does not say how it ended was cut off.
 
     Raises:
         ResearcherError: it refused, was filtered, was cut off, or said nothing.
@@ -60,6 +70,8 @@ def text_of(message: AIMessage) -> str:
     ended = message.response_metadata.get("finish_reason")
     if ended == "content_filter":
         raise ResearcherError("the endpoint's filter held its answer back", "content_filter")
+    if streamed and ended is None:
+        raise ResearcherError("its answer broke off", "truncated")
     for made in message.tool_calls:
         return json.dumps(made["args"])
     for broken in message.invalid_tool_calls:

@@ -1,4 +1,6 @@
-"""The state machine: idea → factor → regularize → evaluate → feedback, and round again.
+"""The state machine: plan → idea → factor → regularize → evaluate → feedback, and round again.
+
+Plan begins a round for each direction. They go side by side up to evaluate, which waits for all of them.
 
 Each node names in its return type where it may go, so LangGraph knows, checks and draws the edges by itself.
 """
@@ -13,6 +15,7 @@ from graphs.nodes.evaluate import evaluate
 from graphs.nodes.factor import factor
 from graphs.nodes.feedback import feedback
 from graphs.nodes.idea import idea
+from graphs.nodes.plan import plan
 from graphs.nodes.regularize import regularize
 from graphs.state import State, initial_state
 from graphs.workbench import Workbench
@@ -24,9 +27,13 @@ def build() -> Machine:
     """Compile the state machine."""
     # The context is live objects, which have no schema to declare.
     builder: StateGraph[State, Workbench, State, State] = StateGraph(State)
-    for node in (idea, factor, regularize, evaluate, feedback):
-        builder.add_node(node)
-    builder.add_edge(START, "idea")
+    builder.add_node(plan)
+    builder.add_node(idea)
+    builder.add_node(factor)
+    builder.add_node(regularize)
+    builder.add_node(evaluate)
+    builder.add_node(feedback)
+    builder.add_edge(START, "plan")
     return builder.compile()
 
 
@@ -36,6 +43,6 @@ graph = build()
 def mine(bench: Workbench) -> State:
     """Run the machine until its budget is spent or it is cancelled; return the final state."""
     budget = bench.run.budget
-    steps_a_round = 4 + 2 * budget.attempts + 1
-    config = RunnableConfig(recursion_limit=budget.rounds * steps_a_round + 1)
+    steps_a_round = 6 + 2 * budget.attempts
+    config = RunnableConfig(recursion_limit=budget.rounds * steps_a_round + 2)
     return cast(State, graph.invoke(initial_state(), config, context=bench))

@@ -1,49 +1,63 @@
-"""What a run's model calls may cost: asked before each call, told after it."""
+"""Model calls on a run's account: begun where there is room for them, and never paid for twice."""
 
-from collections.abc import Callable
+import time
+from math import ceil
 
 from factors.errors import ResearcherError
-from storage.runs import Budget, ModelCall
+from storage.records import Records
+from storage.runs import Allowance, ModelCall, SpentError
 
-CHARACTERS_A_TOKEN = 3  # fewer than in any text that we send, so that a call is not begun that the budget cannot pay
+_CHARACTERS_A_TOKEN = 2.5  # fewer than in any ASCII text that we send; see benchmarks/prompts.md
+
+
+def tokens(text: str) -> int:
+    """How many tokens a text has at most: one for each character but ASCII ones, of which two and a half make one."""
+    ascii_characters = sum(character.isascii() for character in text)
+    return ceil(ascii_characters / _CHARACTERS_A_TOKEN) + len(text.encode()) - ascii_characters
 
 
 class Meter:
-    """Counts the calls of one run against its budget.
+    """Keeps the account of one run's model calls in the records, so that it outlives the process.
 
     Args:
-        budget: the run's.
-        told: called with each call once it has ended.
+        records: where calls are kept.
+        run_id: of the run.
+        allowance: what its user may spend.
+        deadline: ``time.monotonic()`` in seconds after which no call begins.
     """
 
-    def __init__(self, budget: Budget, told: Callable[[ModelCall], object]) -> None:
-        self._budget, self._told = budget, told
-        self._calls, self._input_tokens, self._output_tokens, self._spent = 0, 0, 0, ""
+    def __init__(
+        self, records: Records, run_id: str, allowance: Allowance | None = None, deadline: float = float("inf")
+    ) -> None:
+        self._records, self.run_id = records, run_id
+        self._allowance, self._deadline, self._spent = allowance or Allowance(), deadline, ""
 
     @property
     def spent(self) -> str:
-        """The limit that a call could have passed, after which there is none; empty while there has been room."""
+        """The limit that a call could have passed, empty while there has been room."""
         return self._spent
 
-    def allow(self, prompt: str) -> None:
-        """Let a call begin.
+    @property
+    def seconds(self) -> float:
+        """Time that the run has left."""
+        return self._deadline - time.monotonic()
+
+    def answer(self, step: str, prompt: str) -> str | None:
+        """What the run has been answered to this question before it was cut off, if it was."""
+        return self._records.answer(self.run_id, step, prompt)
+
+    def begin(self, call: ModelCall) -> int:
+        """Let a call begin, for which its estimate counts until it ends; its number.
 
         Raises:
             ResearcherError: of kind ``budget``, where it could pass a limit.
         """
-        budget, estimate = self._budget, -(-len(prompt) // CHARACTERS_A_TOKEN)
-        room = {
-            "model_calls": budget.model_calls - self._calls - 1,
-            "input_tokens": budget.input_tokens - self._input_tokens - estimate,
-            "output_tokens": budget.output_tokens - self._output_tokens - 1,
-        }
-        self._spent = self._spent or next((name for name, left in room.items() if left < 0), "")
-        if self._spent:
-            raise ResearcherError(f"the budget has no room for another call: {self._spent}", "budget")
+        try:
+            return self._records.begin_call(self.run_id, call, self._allowance)
+        except SpentError as error:
+            self._spent = error.limit
+            raise ResearcherError(str(error), "budget") from error
 
-    def add(self, call: ModelCall) -> None:
+    def end(self, number: int, call: ModelCall) -> None:
         """Count a call that has ended."""
-        self._calls += 1
-        self._input_tokens += call.input_tokens
-        self._output_tokens += call.output_tokens
-        self._told(call)
+        self._records.end_call(self.run_id, number, call)

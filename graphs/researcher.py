@@ -5,13 +5,14 @@ nothing between calls: all it may use is in the :class:`Brief`, so a run can be 
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from factors.evaluation import Evaluation
 from factors.expression import Expr
-from factors.hypothesis import Candidate, Hypothesis
+from factors.hypothesis import Candidate, Factor, Hypothesis, Move, Variable
 from factors.regularization import Limits, agreement
 from factors.verdict import Check, Verdict
 
@@ -47,21 +48,27 @@ class Trial(BaseModel):
 
 
 class Feedback(BaseModel):
-    """What a round taught: the Eval agent's answer, which the next Idea reads."""
+    """What a round taught: the Eval agent's answer, which the next Idea reads.
+
+    ``action``: refine the hypothesis, leave it for another, or never come back to it; ``focus``: where to look next.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     supported: bool
-    lesson: str
-    action: Literal["refine", "pivot"]
+    lesson: str = Field(max_length=2000)
+    action: Literal["refine", "pivot", "stop"]
+    focus: str = Field(default="", max_length=1000)
 
 
 class Brief(BaseModel):
     """All that a researcher may know when it is asked: train and valid results only.
 
-    ``round`` counts from 1. ``fields`` are the market's columns without the dollar sign. ``library`` holds the
-    canonical formulas that the team has accepted on this market before the run began, ``avoid`` the parts that recur in
-    them and in what the run has accepted. ``limits`` are the gate's.
+    ``round`` counts from 1. ``fields`` are the market's columns without the dollar sign. ``move`` and ``parents``, the
+    ids of hypotheses, say how this round's hypothesis is to come about, and ``abreast`` how many rounds began together
+    before it, from which it is to part ways. ``feedback`` is by hypothesis. ``library`` holds
+    what the team has accepted on this market before the run began, ``avoid`` the parts that recur in it and in what the
+    run has accepted. ``limits`` are the gate's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,10 +77,13 @@ class Brief(BaseModel):
     seed: int
     round: int
     fields: tuple[str, ...]
+    move: Move = "new"
+    parents: tuple[str, ...] = ()
+    abreast: int = 0
     hypotheses: tuple[Hypothesis, ...] = ()
     trials: tuple[Trial, ...] = ()
-    feedback: tuple[Feedback, ...] = ()
-    library: tuple[str, ...] = ()
+    feedback: Mapping[str, Feedback] = Field(default_factory=dict)
+    library: tuple[Factor, ...] = ()
     avoid: tuple[str, ...] = ()
     limits: Limits = Limits()
 
@@ -82,6 +92,11 @@ class Brief(BaseModel):
         """How many candidates of the run failed each check, of the gate and of what was measured."""
         checks = (check for trial in self.trials for check in (*trial.verdict.checks, *trial.admission))
         return dict(Counter(check.name for check in checks if not check.passed).most_common())
+
+    @property
+    def ancestors(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses that this round's is to go on from."""
+        return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.id in self.parents)
 
 
 class Idea(BaseModel):
@@ -105,6 +120,7 @@ class Draft(BaseModel):
     name: str = Field(min_length=1, max_length=120)
     description: str = Field(min_length=1, max_length=2000)
     formula: str = Field(max_length=4000)
+    variables: tuple[Variable, ...] = ()
     parents: tuple[str, ...] = ()
 
 
@@ -134,17 +150,17 @@ class Alignment(BaseModel):
 
 
 class Researcher(Protocol):
-    """Plays Idea, Factor and Eval.
+    """Plays Idea, Factor and Eval, for several directions at once.
 
-    Every method may raise ``ResearcherError``: the run then fails, and keeps what it had accepted.
+    Every method may raise ``ResearcherError``: the step is left out then, and the run goes on.
     """
 
     @property
-    def name(self) -> str:
-        """What the run's record says: ``offline`` or a model's name."""
+    def prompts(self) -> Mapping[str, str]:
+        """Versions of the prompts by agent; empty where no language model is asked."""
 
     def propose(self, brief: Brief) -> Idea:
-        """Idea: the hypothesis of this round."""
+        """Idea: the hypothesis of this round, made by the brief's move."""
 
     def draft(self, brief: Brief, hypothesis: Hypothesis, count: int) -> list[Draft]:
         """Factor: at most ``count`` formulas for the hypothesis."""
@@ -152,8 +168,8 @@ class Researcher(Protocol):
     def revise(self, brief: Brief, hypothesis: Hypothesis, refused: list[Trial]) -> list[Draft | None]:
         """Factor: each refused candidate rewritten to meet its verdict's hints, in order; ``None`` gives it up."""
 
-    def judge(self, hypothesis: Hypothesis, candidate: Candidate, expr: Expr) -> Alignment:
-        """How well the hypothesis, the candidate's description and its formula, ``expr``, hold together."""
+    def judge(self, hypothesis: Hypothesis, candidates: Sequence[tuple[Candidate, Expr]]) -> list[Alignment | None]:
+        """How well the hypothesis, each candidate's description and its formula hold together; ``None`` if unjudged."""
 
     def reflect(self, brief: Brief, hypothesis: Hypothesis, trials: list[Trial]) -> Feedback:
         """Eval: what this round's trials teach."""

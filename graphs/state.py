@@ -1,12 +1,19 @@
 """What the state machine carries from node to node: values and ids only, so that it can be stored and resumed."""
 
-from operator import add
-from typing import Annotated
+from operator import add, or_
+from typing import Annotated, TypeVar
 
 from typing_extensions import TypedDict
 
 from factors.hypothesis import Candidate, Hypothesis
-from graphs.researcher import Feedback, Trial
+from graphs.researcher import Brief, Feedback, Trial
+
+Item = TypeVar("Item")
+
+
+def held(before: list[Item], more: list[Item] | None) -> list[Item]:
+    """What several nodes add to, until ``None`` empties it."""
+    return [] if more is None else before + more
 
 
 class State(TypedDict):
@@ -14,42 +21,63 @@ class State(TypedDict):
 
     Attributes:
         round: rounds begun.
+        directions: briefs of the rounds that are worked on now.
         hypotheses: one a round, but for rounds in which the researcher had none.
-        feedback: one a round, but for rounds of which nothing could be said.
+        feedback: what each hypothesis taught, but for those of which nothing could be said.
         trials: every candidate refused by the gate or evaluated, each attempt on its own.
-        drafts: candidates that await the gate.
         passed: trials that the gate let through and that await evaluation.
-        revisable: refused trials of this pass that may be rewritten.
+        arrived: rounds whose candidates have all met the gate, out of those that are worked on.
         accepted: ids of accepted factors.
-        stopped: what ended the run: ``rounds``, ``evaluations``, ``seconds`` or ``cancelled``; empty while it runs.
+        faults: why rounds have no hypothesis.
+        stopped: what ended the run: ``rounds``, ``cancelled``, or a limit of the budget; empty while it runs.
     """
 
     round: int
+    directions: list[Brief]
     hypotheses: Annotated[list[Hypothesis], add]
-    feedback: Annotated[list[Feedback], add]
+    feedback: Annotated[dict[str, Feedback], or_]
     trials: Annotated[list[Trial], add]
+    passed: Annotated[list[Trial], held]
+    arrived: Annotated[list[int], held]
+    accepted: Annotated[list[str], add]
+    faults: Annotated[list[str], add]
+    stopped: str
+
+
+class Direction(TypedDict):
+    """One round on its way through the nodes; several go side by side and know nothing of each other.
+
+    Attributes:
+        brief: what was known when the round began; once there is a hypothesis, with it.
+        drafts: candidates that await the gate.
+        passed: trials of this round that the gate let through.
+        refused: those that it refused.
+        revisable: those of the last pass that may be rewritten.
+    """
+
+    brief: Brief
     drafts: list[Candidate]
     passed: list[Trial]
+    refused: list[Trial]
     revisable: list[Trial]
-    accepted: Annotated[list[str], add]
-    stopped: str
+
+
+def direction(brief: Brief) -> Direction:
+    """A round at its beginning."""
+    return Direction(brief=brief, drafts=[], passed=[], refused=[], revisable=[])
 
 
 def initial_state() -> State:
     """The state before the first round."""
     return State(
         round=0,
+        directions=[],
         hypotheses=[],
-        feedback=[],
+        feedback={},
         trials=[],
-        drafts=[],
         passed=[],
-        revisable=[],
+        arrived=[],
         accepted=[],
+        faults=[],
         stopped="",
     )
-
-
-def evaluated(state: State) -> list[Trial]:
-    """The trials that spent an evaluation."""
-    return [trial for trial in state["trials"] if trial.evaluation is not None]

@@ -1,7 +1,10 @@
 """HTTP for model calls that ends: an answer has a largest size, a total time, and a longest silence."""
 
+import ssl
+import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import cast
 
 import httpx2
@@ -15,16 +18,7 @@ class AnswerTooLargeError(httpx2.TransportError):
 
 
 class BoundedTransport(httpx2.BaseTransport):
-    """A transport whose answers end.
-
-    Args:
-        seconds: until an answer must be whole; its first byte may take as long.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        # A call takes seconds: a connection of its own costs little, and none is left over that a server has closed.
-        self._inner = httpx2.HTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0))
+    """A transport whose answers end: the ``read`` timeout of a request is the time until its answer must be whole."""
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request.
@@ -33,32 +27,61 @@ class BoundedTransport(httpx2.BaseTransport):
             httpx2.TimeoutException: the answer took too long.
             AnswerTooLargeError: it is too large.
         """
-        deadline = time.monotonic() + self._seconds
-        patience = {"connect": self._seconds, "read": self._seconds, "write": self._seconds, "pool": self._seconds}
+        patience = dict(request.extensions["timeout"])
         request.extensions = {**request.extensions, "timeout": patience}
-        response = self._inner.handle_request(request)
-        patience["read"] = min(self._seconds, LONGEST_SILENCE)
-        response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream), deadline)
+        call = _Call(patience["read"])
+        try:
+            response = call.inner.handle_request(request)
+        except httpx2.TransportError as error:
+            call.close()
+            call.check_time(error)
+            raise
+        patience["read"] = min(patience["read"], LONGEST_SILENCE)
+        response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream), call)
         return response
 
+
+class _Call:
+    """A connection of its own, which is cut when its time is up: no single read outlasts a server that drips bytes."""
+
+    def __init__(self, seconds: float) -> None:
+        self.inner = httpx2.HTTPTransport(verify=_certificates())
+        self._deadline = time.monotonic() + seconds
+        self._timer = threading.Timer(seconds, self.inner.close)
+        self._timer.daemon = True
+        self._timer.start()
+
     def close(self) -> None:
-        """Close all connections."""
-        self._inner.close()
+        self._timer.cancel()
+        self.inner.close()
+
+    def check_time(self, error: httpx2.TransportError) -> None:
+        """Raise a timeout where the connection was cut for it."""
+        if time.monotonic() >= self._deadline:
+            raise httpx2.ReadTimeout("the answer took too long") from error
 
 
 class _Bounded(httpx2.SyncByteStream):
-    def __init__(self, inner: httpx2.SyncByteStream, deadline: float) -> None:
-        self._inner, self._deadline = inner, deadline
+    def __init__(self, inner: httpx2.SyncByteStream, call: _Call) -> None:
+        self._inner, self._call = inner, call
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0
-        for part in self._inner:
-            size += len(part)
-            if size > LARGEST_ANSWER:
-                raise AnswerTooLargeError(f"an answer of more than {LARGEST_ANSWER} bytes")
-            if time.monotonic() > self._deadline:
-                raise httpx2.ReadTimeout("the answer took too long")
-            yield part
+        try:
+            for part in self._inner:
+                size += len(part)
+                if size > LARGEST_ANSWER:
+                    raise AnswerTooLargeError(f"an answer of more than {LARGEST_ANSWER} bytes")
+                yield part
+        except httpx2.NetworkError as error:
+            self._call.check_time(error)
+            raise
 
     def close(self) -> None:
         self._inner.close()
+        self._call.close()
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    return httpx2.create_ssl_context()

@@ -1,9 +1,10 @@
 """Workbench: the live objects that the nodes work with, passed as LangGraph's runtime context and never stored."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from factors.admission import Thresholds
@@ -21,7 +22,7 @@ from factors.redundancy import Ranks, Sample, correlation, marginal_rank_ic, tra
 from factors.regularization import Limits
 from factors.zoo import Zoo, recurrent
 from graphs.researcher import Brief, Researcher, Trial
-from graphs.state import State, evaluated
+from graphs.state import State
 from storage.records import Records
 from storage.runs import Run
 
@@ -31,7 +32,7 @@ RANKS_KEPT = 128  # a few megabytes each
 NEAR = 3  # published alphas that are compared on all days, out of those nearest on some
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Workbench:
     """One run's tools.
 
@@ -46,7 +47,7 @@ class Workbench:
         records: where results and events are written.
         cancelled: whether somebody asked to stop the run.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
-        spent: which limit of its model calls the run has reached, empty while it has not.
+        spent: which limit of its model calls the run has reached, or which of its user's; empty while none is.
     """
 
     run: Run
@@ -73,25 +74,33 @@ class Workbench:
         """What the gate refuses."""
         return self.run.limits
 
-    def brief(self, state: State) -> Brief:
-        """What the researcher may know now."""
+    def brief(self, state: State, began: Brief | None = None) -> Brief:
+        """What the researcher may know now, in the round that ``began`` so."""
+        known = {
+            "hypotheses": tuple(state["hypotheses"]),
+            "trials": tuple(state["trials"]),
+            "feedback": dict(state["feedback"]),
+        }
+        if began is not None:
+            return began.model_copy(update=known)
+        accepted = [trial.candidate.formula for trial in state["trials"] if trial.accepted]
         return Brief(
             direction=self.run.direction,
             seed=self.run.seed,
             round=state["round"],
             fields=tuple(self.panel.fields),
-            hypotheses=tuple(state["hypotheses"]),
-            trials=tuple(state["trials"]),
-            feedback=tuple(state["feedback"]),
-            library=tuple(factor.formula for factor in self.library),
+            library=self.library,
             limits=self.limits,
-            avoid=tuple(map(str, recurrent(self.parsed(formula) for formula in self._accepted(state)))),
+            avoid=tuple(map(str, recurrent([*self._library, *map(self.parsed, accepted)]))),
+            **known,
         )
 
-    def zoo(self, state: State) -> Zoo:
-        """The alphas known now: those at the start, the accepted ones, and as duplicates only, all that was tried."""
+    def zoo(self, trials: Iterable[Trial]) -> Zoo:
+        """The alphas known after these trials: those of the start, the accepted, and as duplicates only, the rest."""
         zoo = Zoo(parent=self.known)
-        for trial in evaluated(state):
+        for trial in trials:
+            if trial.evaluation is None:
+                continue
             expr = self.parsed(trial.candidate.formula)
             if trial.accepted:
                 zoo.add(trial.candidate.name, expr)
@@ -99,14 +108,17 @@ class Workbench:
                 zoo.add_tried(f"candidate {trial.candidate.id} of this run", expr)
         return zoo
 
-    def ask(self, agent: str, number: int, question: Callable[[], Answer]) -> Answer | None:
-        """What the researcher answers in a round; nothing where it fails, which is told as an event."""
+    def ask(self, agent: str, number: int, question: Callable[[], Answer]) -> tuple[Answer | None, str]:
+        """What the researcher answers in a round; nothing where it fails, which is told as an event, and why.
+
+        A spent budget is no fault of the researcher's: there is no why.
+        """
         try:
-            return question()
+            return question(), ""
         except ResearcherError as error:
             fault = {"round": number, "agent": agent, "kind": error.kind, "message": str(error)}
             self.records.append_event(self.run.id, "agent.failed", fault)
-            return None
+            return None, "" if error.kind == "budget" else str(error)
 
     def record(self, trial: Trial, hypothesis: Hypothesis) -> None:
         """Write a finished trial to the run's record."""
@@ -158,9 +170,9 @@ class Workbench:
                 self._ranks[formula] = train_ranks(values, self.panel)
         return self._ranks[formula]
 
-    def _accepted(self, state: State) -> list[str]:
-        here = (trial.candidate.formula for trial in state["trials"] if trial.accepted)
-        return [*(factor.formula for factor in self.library), *here]
+    @cached_property
+    def _library(self) -> list[Expr]:
+        return [self.parsed(factor.formula) for factor in self.library]
 
     def parsed(self, formula: str) -> Expr:
         """A canonical formula over the market's columns."""
@@ -169,10 +181,10 @@ class Workbench:
     def _values(self, formula: str) -> AbstractContextManager[Values]:
         return self.evaluator.values(self.parsed(formula))
 
-    def exhausted(self, state: State) -> str:
-        """Which limit of the budget is reached, empty while there is room for another evaluation."""
+    def exhausted(self, trials: Iterable[Trial] = ()) -> str:
+        """Which limit is reached, empty while there is room for another evaluation beside those of these trials."""
         if self.cancelled():
             return "cancelled"
-        if len(evaluated(state)) >= self.run.budget.evaluations:
+        if sum(trial.evaluation is not None for trial in trials) >= self.run.budget.evaluations:
             return "evaluations"
         return "seconds" if time.monotonic() >= self.deadline else self.spent()

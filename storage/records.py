@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, Engine, insert, select, tuple_
+from sqlalchemy import Connection, Engine, insert, select, tuple_, update
 from sqlalchemy.exc import DatabaseError
 from uuid_utils import uuid7
 
@@ -23,11 +23,12 @@ from factors.hypothesis import Candidate, Factor, Hypothesis
 from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
-from storage import rows, schema
+from storage import rows, schema, spending
 from storage.engine import connect
 from storage.migrations import upgrade
 from storage.runs import (
     TERMINAL,
+    Allowance,
     CandidateRecord,
     EventType,
     ModelCall,
@@ -93,6 +94,7 @@ class Records:
         snapshot: str,
         seed: int,
         model: str,
+        user: str = "local",
         limits: Limits | None = None,
         executor: str | None = None,
     ) -> Run:
@@ -111,10 +113,10 @@ class Records:
             run_id = str(uuid7())
             connection.execute(
                 insert(schema.runs).values(
-                    id=run_id, status="queued", created_at=datetime.now(UTC), executor=executor, **recipe
+                    id=run_id, status="queued", created_at=datetime.now(UTC), executor=executor, user=user, **recipe
                 )
             )
-            rows.append(connection, run_id, "run.queued", recipe)
+            rows.append(connection, run_id, "run.queued", {**recipe, "user": user})
             return rows.read_run(connection, run_id)
 
     def start_run(self, run_id: str, executor: str) -> Run:
@@ -155,14 +157,43 @@ class Records:
             rows.lock_open(connection, run_id)
             return rows.append(connection, run_id, type, data)
 
-    def record_call(self, run_id: str, call: ModelCall) -> None:
-        """Save what a model call took, with its ``model.called`` event."""
+    def begin_call(self, run_id: str, call: ModelCall, allowance: Allowance) -> int:
+        """Save a model call with the estimate of what it takes, which counts until it ends; its number in the run.
+
+        Raises:
+            SpentError: it could pass a limit of the run, or of its user.
+        """
         table = schema.model_calls
         with self._writing() as connection:
             rows.lock_open(connection, run_id)
+            spending.check_room(connection, run_id, call, allowance)
             position = rows.count_on(connection, table.c.position, run_id)
             connection.execute(insert(table).values(run_id=run_id, position=position, **call.model_dump()))
-            rows.append(connection, run_id, "model.called", {"call": call})
+            return position
+
+    def end_call(self, run_id: str, position: int, call: ModelCall) -> None:
+        """Save what a model call took and said, with its ``model.called`` event, which leaves out the answer."""
+        table = schema.model_calls
+        with self._writing() as connection:
+            rows.lock_open(connection, run_id)
+            at = (table.c.run_id == run_id) & (table.c.position == position)
+            connection.execute(update(table).where(at).values(call.model_dump()))
+            rows.append(connection, run_id, "model.called", {"call": call.model_dump(exclude={"answer"})})
+
+    def answer(self, run_id: str, step: str, prompt: str) -> str | None:
+        """What a model has said when the run asked this before, ``None`` where nothing was said."""
+        table = schema.model_calls
+        at = (table.c.run_id == run_id) & (table.c.step == step) & (table.c.prompt == prompt)
+        query = select(table.c.answer).where(at, table.c.failure.is_(None)).order_by(table.c.position.desc()).limit(1)
+        with self._reading() as connection:
+            return connection.scalar(query)
+
+    def exceeded(self, user: str, allowance: Allowance) -> str:
+        """The limit, ``user_`` and its name, that the user's runs of the last 24 hours have used up; empty if none."""
+        if allowance == Allowance():
+            return ""
+        with self._reading() as connection:
+            return spending.exceeded(connection, user, allowance)
 
     def events(self, run_id: str, after: int = 0, limit: int = 1000) -> list[RunEvent]:
         """At most ``limit`` events with ``seq`` above ``after``, in order."""

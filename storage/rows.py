@@ -78,6 +78,9 @@ def select_runs() -> Select[Any]:
     rounds = (
         select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == "round.completed").scalar_subquery()
     )
+    judged = (
+        select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == "candidate.judged").scalar_subquery()
+    )
     evaluated = select(func.count()).where(evaluations.c.run_id == runs.c.id).scalar_subquery()
     columns = [runs.c[name] for name in Run.model_fields if name in runs.c]
     calls = [
@@ -86,9 +89,12 @@ def select_runs() -> Select[Any]:
             ("model_calls", func.count()),
             ("input_tokens", func.coalesce(func.sum(model_calls.c.input_tokens), 0)),
             ("output_tokens", func.coalesce(func.sum(model_calls.c.output_tokens), 0)),
+            ("usd", func.coalesce(func.sum(model_calls.c.usd), 0.0)),
+            ("unpriced_calls", func.count() - func.count(model_calls.c.usd)),
         )
     ]
-    return select(*columns, rounds.label("rounds"), evaluated.label("evaluations"), *calls)
+    counts = {"rounds": rounds, "candidates": judged, "evaluations": evaluated}
+    return select(*columns, *(count.label(name) for name, count in counts.items()), *calls)
 
 
 def read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:

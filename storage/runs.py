@@ -1,5 +1,6 @@
 """The nouns of a run: what is asked for, what becomes of it, and the events that tell it."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -36,16 +37,30 @@ class RunStateError(AlphaAgentError):
     """A step that the run's status does not allow: starting a run twice, adding to a finished one."""
 
 
+class SpentError(AlphaAgentError):
+    """A step that there is no room for any more.
+
+    Attributes:
+        limit: the field of the run's :class:`Budget`, or ``user_`` and the field of the user's :class:`Allowance`.
+    """
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"there is no room for this any more: {limit.replace('_', ' ')}")
+        self.limit = limit
+
+
 class Budget(BaseModel):
     """What a run may spend.
 
-    ``candidates`` are drafted in each round, ``attempts`` are rewrites of one refused candidate,
-    ``evaluations``, ``seconds``, ``model_calls`` and their tokens bound the whole run.
+    A round follows one hypothesis; ``directions`` of them are worked on at once. ``candidates`` are drafted in each
+    round, ``attempts`` are rewrites of one refused candidate. All else bounds the whole run: ``rounds``,
+    ``evaluations``, ``seconds``, ``model_calls``, their tokens, and ``usd``, of models whose price is known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rounds: int = Field(default=5, ge=1, le=1000)
+    directions: int = Field(default=1, ge=1, le=16)
     candidates: int = Field(default=8, ge=1, le=64)
     attempts: int = Field(default=2, ge=0, le=10)
     evaluations: int = Field(default=1000, ge=1, le=100_000)
@@ -53,6 +68,25 @@ class Budget(BaseModel):
     model_calls: int = Field(default=1000, ge=1, le=100_000)
     input_tokens: int = Field(default=2_000_000, ge=1, le=10**9)
     output_tokens: int = Field(default=500_000, ge=1, le=10**9)
+    usd: float | None = Field(default=None, gt=0, le=1e6)
+
+
+class Allowance(BaseModel):
+    """What all runs of one user that were queued in the last 24 hours may spend together; ``None`` is no limit.
+
+    The fields are counts over these runs, ``seconds`` of work and ``usd`` of calls whose price is known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int | None = Field(default=None, ge=0)
+    candidates: int | None = Field(default=None, ge=0)
+    evaluations: int | None = Field(default=None, ge=0)
+    model_calls: int | None = Field(default=None, ge=0)
+    input_tokens: int | None = Field(default=None, ge=0)
+    output_tokens: int | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0)
+    seconds: float | None = Field(default=None, ge=0)
 
 
 class RunRequest(BaseModel):
@@ -77,19 +111,24 @@ class Run(BaseModel):
 
     Attributes:
         id: a UUIDv7, so that ids sort by creation.
+        user: who asked.
         limits: what its gate refuses.
         accepted: ids of the factors it accepted, in order of acceptance.
         error: why it failed, one line.
         rounds: rounds completed.
+        candidates: formulas that the gate judged, rewrites included.
         evaluations: candidates evaluated.
         model_calls: calls of language models, those that failed included.
         input_tokens: that they read, as their endpoint counts.
         output_tokens: that they wrote, likewise.
+        usd: what the calls whose model has a price cost, US dollars.
+        unpriced_calls: the other calls, of which tokens alone are counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
+    user: str
     status: RunStatus
     direction: str
     market: str
@@ -105,36 +144,52 @@ class Run(BaseModel):
     accepted: tuple[str, ...]
     error: str | None
     rounds: int
+    candidates: int
     evaluations: int
     model_calls: int
     input_tokens: int
     output_tokens: int
+    usd: float
+    unpriced_calls: int
+
+    @property
+    def seconds(self) -> float:
+        """Time that it has worked, until now where it still does."""
+        return ((self.finished_at or datetime.now(UTC)) - self.started_at).total_seconds() if self.started_at else 0.0
 
 
 class ModelCall(BaseModel):
     """One call of a language model.
 
     Attributes:
+        step: which of the run's questions it asks; the same when a run that was cut off asks again.
         agent: who asked: ``idea``, ``factor``, ``revise``, ``judge``, ``feedback`` or ``repair``.
         model: the model's name.
+        template: version of the prompt's template, see :class:`graphs.prompts.Prompt`.
         prompt: first 16 hexadecimal digits of the SHA-256 of the prompt.
         method: how the shape was asked for.
-        input_tokens: as the endpoint counts them; 0 where it does not.
+        input_tokens: as the endpoint counts them; an estimate from above where it does not, and while it works.
         output_tokens: likewise.
+        usd: what they cost, US dollars; ``None`` where the model has no price.
         seconds: that it took, tries that failed included.
-        failure: why there is no answer, ``None`` where there is.
+        failure: why there is no answer, ``None`` where there is; ``interrupted`` until it has ended.
+        answer: what was said, from which a run that was cut off goes on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    step: str
     agent: str
     model: str
+    template: str
     prompt: str
     method: str
     input_tokens: int
     output_tokens: int
-    seconds: float
-    failure: FailureKind | None
+    usd: float | None
+    seconds: float = 0.0
+    failure: FailureKind | None = "interrupted"
+    answer: str | None = None
 
 
 class RunEvent(BaseModel):

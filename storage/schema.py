@@ -90,9 +90,11 @@ runs = Table(
     Column("error", Text),
     Column("executor", Text),
     Column("limits", Document, nullable=False, server_default="{}"),
+    Column("user", Text, nullable=False, server_default="local"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     Index("runs_status", "status"),
     Index("runs_recipe", "market", "seed", "snapshot"),
+    Index("runs_user", "user", "created_at"),
 )
 
 events = Table(
@@ -121,6 +123,7 @@ candidates = Table(
     Column("formula", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("parents", Document, nullable=False),
+    Column("variables", Document, nullable=False, server_default="[]"),
     Column("verdict", Document, nullable=False),
     Column("admission", Document, nullable=False),
     Column("accepted", Boolean, nullable=False),
@@ -156,6 +159,7 @@ factors = Table(
     Column("penalty", Double, nullable=False),
     Column("splits", Document, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("lineage", Document, nullable=False, server_default="null"),
     Index("factors_market", "market", "created_at", "id"),
 )
 
@@ -181,6 +185,11 @@ model_calls = Table(
     Column("output_tokens", Integer, nullable=False),
     Column("seconds", Double, nullable=False),
     Column("failure", Text),
+    Column("step", Text, nullable=False, server_default=""),
+    Column("template", Text, nullable=False, server_default=""),
+    Column("usd", Double),
+    Column("answer", Text),
+    Index("model_calls_step", "run_id", "step", "prompt"),
 )
 
 alphas = Table(

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from factors.columns import COLUMNS
 from factors.errors import DataError, FormulaError
 from factors.expression import SECTOR, Expr, distinct, fields
-from factors.parse import STANDARD_FIELDS, parse
+from factors.parse import parse
 
-FIELDS = (*STANDARD_FIELDS, "vwap", "amount", "cap")  #: columns that published formulas read
+FIELDS = tuple(COLUMNS)  #: columns that published formulas read
 _SOURCES = {
     "alpha101.csv": "Kakushadze 2016, 101 Formulaic Alphas, arXiv 1601.00991",
     "alpha158.csv": "qlib, Alpha158",

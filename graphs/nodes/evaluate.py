@@ -5,42 +5,51 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from langgraph.runtime import Runtime
-from langgraph.types import Command
+from langgraph.types import Command, Send
 
 from factors.admission import admission_checks, marginal_check, redundancy_check
 from factors.errors import EvaluationStoppedError
 from factors.evaluation import Evaluation
-from factors.hypothesis import Factor, factor_id
+from factors.hypothesis import Factor, Hypothesis, Lineage, factor_id
 from factors.regularization import Structure
 from factors.zoo import Zoo
 from graphs.researcher import Trial
-from graphs.state import State
+from graphs.state import State, direction
 from graphs.workbench import Workbench
 
 
 def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feedback"]]:
-    """Measure each candidate that passed, then admit the best first, each against those admitted before it."""
+    """Measure each candidate that passed, then admit the best first, each against those admitted before it.
+
+    All directions wait here for each other: what they share is computed once, and none of them admits what another has
+    admitted already.
+    """
+    if len(state["arrived"]) < len(state["directions"]):
+        return Command()
     bench = runtime.context
     measured: list[Trial] = []
     with suppress(EvaluationStoppedError):
         for trial in bench.expect(state["passed"]):
-            if bench.exhausted({**state, "trials": [*state["trials"], *measured]}):
+            if bench.exhausted([*state["trials"], *measured]):
                 break
             measured.append(_measured(trial, bench))
     measured.sort(key=lambda trial: trial.reward, reverse=True)
+    hypotheses = {hypothesis.id: hypothesis for hypothesis in state["hypotheses"]}
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
-    finished, accepted, zoo = [], [], bench.zoo(state)
+    finished, accepted, zoo = [], [], bench.zoo(state["trials"])
     with suppress(EvaluationStoppedError):
         for trial in measured:
-            done = _admitted(trial, peers, zoo, bench)
-            bench.record(done, state["hypotheses"][-1])
+            done, hypothesis = _admitted(trial, peers, zoo, bench), hypotheses[trial.candidate.hypothesis_id]
+            bench.record(done, hypothesis)
             if done.accepted:
                 peers.append(done.candidate.formula)
                 zoo.add(done.candidate.name, bench.parsed(done.candidate.formula))
-                accepted.append(_accept(done, state, bench))
+                accepted.append(_accept(done, hypothesis, bench))
             finished.append(done)
-    return Command(goto="feedback", update={"passed": [], "trials": finished, "accepted": accepted})
+    state["trials"] = [*state["trials"], *finished]
+    sends = [Send("feedback", direction(bench.brief(state, began))) for began in state["directions"]]
+    return Command(goto=sends, update={"passed": None, "arrived": None, "trials": finished, "accepted": accepted})
 
 
 def _measured(trial: Trial, bench: Workbench) -> Trial:
@@ -82,7 +91,7 @@ def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> Tri
     return trial.model_copy(update={"admission": (*trial.admission, *checks)})
 
 
-def _accept(trial: Trial, state: State, bench: Workbench) -> str:
+def _accept(trial: Trial, hypothesis: Hypothesis, bench: Workbench) -> str:
     candidate, evaluation = trial.candidate, trial.evaluation
     if evaluation is None:
         raise ValueError("only an evaluated candidate is accepted")
@@ -92,7 +101,7 @@ def _accept(trial: Trial, state: State, bench: Workbench) -> str:
         name=candidate.name,
         description=candidate.description,
         formula=candidate.formula,
-        hypothesis=state["hypotheses"][-1].statement,
+        hypothesis=hypothesis.statement,
         run_id=bench.run.id,
         snapshot=bench.run.snapshot,
         universe=bench.run.universe,
@@ -100,6 +109,15 @@ def _accept(trial: Trial, state: State, bench: Workbench) -> str:
         penalty=trial.verdict.penalty,
         splits=evaluation.splits,
         created_at=datetime.now(UTC),
+        lineage=Lineage(
+            round=trial.round,
+            candidate=candidate.id,
+            parents=candidate.parents,
+            hypothesis=hypothesis.id,
+            move=hypothesis.move,
+            hypothesis_parents=hypothesis.parents,
+            prompts=dict(bench.researcher.prompts),
+        ),
     )
     bench.records.accept_factor(factor)
     return factor.id

@@ -6,7 +6,7 @@ from random import Random
 from factors.errors import ResearcherError
 from graphs.offline.concepts import named
 from graphs.offline.drafting import fresh
-from graphs.offline.themes import THEMES, Theme
+from graphs.offline.themes import THEMES, Theme, joined
 from graphs.researcher import Brief
 
 PATIENCE = 2
@@ -22,7 +22,7 @@ _STEM = 5
 
 
 def choose(brief: Brief, draw: Random) -> Theme:
-    """The theme of this round.
+    """A new theme for this round, the next best one where other rounds begin together with it.
 
     The direction's words weigh most, less with every round that found no support; then an untried theme stands against
     the best reward of a tried one, which loses a little with each visit; a draw breaks what is left.
@@ -31,21 +31,20 @@ def choose(brief: Brief, draw: Random) -> Theme:
         ResearcherError: no theme can be written with the market's columns.
     """
     last = nearest(brief.hypotheses[-1].statement) if brief.hypotheses else None
-    action = brief.feedback[-1].action if brief.feedback else "pivot"
-    if last is not None and action == "refine":
-        return last
     open_themes = [theme for theme in THEMES if theme is not last and any(True for _ in fresh(theme, brief, draw))]
     if not open_themes:
         raise ResearcherError(f"expected a market with price columns, found only {', '.join(brief.fields)}")
     merits = _merits(brief)
-    failures = sum(not feedback.supported for feedback in brief.feedback)
+    failures = sum(not feedback.supported for feedback in brief.feedback.values())
     guidance = _DIRECTION_WEIGHT * max(0.0, 1 - failures / PATIENCE)
-    return max(
+    ranked = sorted(
         open_themes,
         key=lambda theme: (
             guidance * affinity(brief.direction, theme) + merits.get(theme.key, _prior(theme)) + draw.random() / 2
         ),
+        reverse=True,
     )
+    return ranked[min(brief.abreast, len(ranked) - 1)]
 
 
 def _prior(theme: Theme) -> float:
@@ -53,9 +52,16 @@ def _prior(theme: Theme) -> float:
 
 
 def nearest(text: str) -> Theme:
-    """The theme of this statement, or else the one whose words are most like it."""
-    exact = [theme for theme in THEMES if theme.statement == text]
-    return exact[0] if exact else max(THEMES, key=lambda theme: affinity(text, theme))
+    """The theme of this statement, or both of a crossed one, or else the one whose words are most like it."""
+    told = [theme for theme in THEMES if theme.statement in text]
+    if len(told) > 1:
+        return joined(told[0], told[1])
+    return told[0] if told else max(THEMES, key=lambda theme: affinity(text, theme))
+
+
+def crossing(brief: Brief) -> Theme:
+    """The theme of all that the round's ancestors claim."""
+    return nearest(" ".join(hypothesis.statement for hypothesis in brief.ancestors))
 
 
 def affinity(text: str, theme: Theme) -> float:

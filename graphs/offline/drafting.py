@@ -75,7 +75,9 @@ class Batch:
         self._brief = brief
         self._theme = theme
         self._spoken = spoken(hypothesis)
-        self._formulas = {trial.candidate.formula for trial in brief.trials} | set(brief.library)
+        self._formulas = {trial.candidate.formula for trial in brief.trials} | {
+            known.formula for known in brief.library
+        }
         self._names = {trial.candidate.name for trial in brief.trials}
 
     def offer(self, expr: Expr, parents: tuple[str, ...] = (), note: str = "") -> bool:

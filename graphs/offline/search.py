@@ -5,7 +5,7 @@ the best ones; Eval compares figures and words. It understands nothing: its alig
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from random import Random
 
@@ -13,7 +13,7 @@ from factors.errors import FormulaError
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
 from graphs.offline.breeding import crossed, flipped, mutated, shortened, simplified, smoothed, uprooted
-from graphs.offline.choice import PATIENCE, choose, nearest
+from graphs.offline.choice import PATIENCE, choose, crossing, nearest
 from graphs.offline.concepts import fidelity, implied, named, overlap
 from graphs.offline.drafting import Batch, exceeds, fresh, kin, legible, spoken
 from graphs.offline.results import figures, wrong_way
@@ -36,17 +36,18 @@ class OfflineResearcher:
     """A :class:`graphs.researcher.Researcher` without a language model; the same brief gives the same answer."""
 
     @property
-    def name(self) -> str:
-        """What the run's record says."""
-        return "offline"
+    def prompts(self) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     def propose(self, brief: Brief) -> Idea:
-        """The theme that fits the direction, is untried or has done well; the last one again after ``refine``.
+        """The themes that the round goes on from; else one that fits the direction, is untried or has done well.
 
         Raises:
             ResearcherError: no theme can be written with the market's columns.
         """
-        theme = choose(brief, _draw(brief, "propose"))
+        together = brief.model_copy(update={"round": brief.round - brief.abreast})
+        theme = crossing(brief) if brief.ancestors else choose(brief, _draw(together, "propose"))
         return Idea(
             statement=theme.statement,
             observation=theme.observation,
@@ -76,8 +77,11 @@ class OfflineResearcher:
             for index, trial in enumerate(refused)
         ]
 
-    def judge(self, hypothesis: Hypothesis, candidate: Candidate, expr: Expr) -> Alignment:
-        """A word-overlap score of hypothesis, description and formula, see :mod:`graphs.offline.concepts`."""
+    def judge(self, hypothesis: Hypothesis, candidates: Sequence[tuple[Candidate, Expr]]) -> list[Alignment | None]:
+        """Word-overlap scores of hypothesis, description and formula, see :mod:`graphs.offline.concepts`."""
+        return [self._judged(hypothesis, candidate, expr) for candidate, expr in candidates]
+
+    def _judged(self, hypothesis: Hypothesis, candidate: Candidate, expr: Expr) -> Alignment:
         described = _listed(named(candidate.description))
         idea = overlap(candidate.description, spoken(hypothesis))
         formula = fidelity(candidate.description, expr)
@@ -98,7 +102,7 @@ class OfflineResearcher:
         best = max((trial.reward for trial in trials), default=float("-inf"))
         turnable = [trial for trial in measured if wrong_way(trial)]
         rounds = sum(earlier.statement == hypothesis.statement for earlier in brief.hypotheses)
-        failures = sum(not feedback.supported for feedback in brief.feedback)
+        failures = sum(not feedback.supported for feedback in brief.feedback.values())
         promising = accepted > 0 or bool(turnable) or (best > PROMISE and failures < PATIENCE)
         return Feedback(
             supported=accepted > 0 or best > SUPPORT,
@@ -188,7 +192,10 @@ def _changed(brief: Brief, theme: Theme, expr: Expr, failed: set[str], draw: Ran
 
 
 def _known(brief: Brief) -> list[str]:
-    return [*brief.library, *(trial.candidate.formula for trial in brief.trials if trial.accepted)]
+    return [
+        *(factor.formula for factor in brief.library),
+        *(trial.candidate.formula for trial in brief.trials if trial.accepted),
+    ]
 
 
 def _lesson(trials: list[Trial], measured: list[Trial], turnable: list[Trial], accepted: int) -> str:

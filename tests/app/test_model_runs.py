@@ -9,6 +9,7 @@ from storage.records import Records
 from tests.chat_server import ChatServer, Fault, completion
 
 KEY = "sk-canary-5301"
+MODELS = json.dumps({"gpt-5-mini": {"timeout": 5, "max_output_tokens": 1000}})
 FORMULAS = [
     "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)",
     "-TS_CORR($return, $volume, 20)",
@@ -28,13 +29,19 @@ ANSWERS = {
         "specification": "s",
         "horizon_days": 1,
     },
-    "alignment": {
-        "hypothesis_description": 1.0,
-        "hypothesis_reason": "it does",
-        "description_formula": 1.0,
-        "formula_reason": "it does",
+    "judgements": {
+        "judgements": [
+            {
+                "number": number,
+                "hypothesis_description": 1.0,
+                "hypothesis_reason": "it does",
+                "description_formula": 1.0,
+                "formula_reason": "it does",
+            }
+            for number in range(1, 9)
+        ]
     },
-    "feedback": {"supported": True, "lesson": "go on", "action": "refine"},
+    "feedback": {"supported": True, "lesson": "go on", "action": "refine", "focus": "shorter windows"},
 }
 FAULTS = (
     Fault(401), Fault(404), Fault(500), Fault(way="reset"), Fault(body=b"{"), completion(None), completion("no"),
@@ -58,7 +65,11 @@ class Competent:
             batch = ["RANK($low)"]
         else:
             batch, self._left = self._left[:4] or ["RANK($high)"], self._left[4:]
-        return {"candidates": [{"name": f"n {k}", "description": "d", "formula": text} for k, text in enumerate(batch)]}
+        return {
+            "candidates": [
+                {"name": f"n {k}", "description": "d", "formula": text, "variables": []} for k, text in enumerate(batch)
+            ]
+        }
 
 
 @pytest.fixture
@@ -66,13 +77,14 @@ def mine(new_home, cli):
     """Mines with a model that plays; gives the answer, the run's events and its home."""
     servers = []
 
-    def run(play, *arguments):
+    def run(play, *arguments, **environment):
         server = ChatServer(play)
         servers.append(server)
         home = new_home()
         answer = cli(
             home, "mine", "volume {direction} {{library}}", "--market", "small", "--rounds", "3", "--attempts", "1",
-            "--json", *arguments, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=server.url, ALPHAAGENT_MODEL_TIMEOUT="5",
+            "--json", *arguments, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=server.url, ALPHAAGENT_MODELS=MODELS,
+            **environment,
         )  # fmt: skip
         with Records.open(f"sqlite:///{home}/records.sqlite") as records:
             [newest], _ = records.runs(limit=1)
@@ -122,7 +134,9 @@ def test_a_run_survives_a_model_that_fails_every_third_time(mine, seed):
     assert not leaks(home, answer.out, answer.err, json.dumps([event.data for event in events]))
 
 
-@pytest.mark.parametrize(("option", "limit"), [("--model-calls", 4), ("--input-tokens", 3500), ("--output-tokens", 70)])
+@pytest.mark.parametrize(
+    ("option", "limit"), [("--model-calls", 4), ("--input-tokens", 3000), ("--output-tokens", 1070)]
+)
 def test_a_run_that_is_out_of_budget_ends_as_succeeded_and_says_so(mine, option, limit):
     answer, events, _, server = mine(Competent(), option, limit)
     assert (answer.status, answer.json["status"]) == (0, "succeeded")

@@ -14,12 +14,12 @@ from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from graphs import chat
 from graphs.answers import METHODS
-from graphs.chat import Endpoint
+from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
 from graphs.metering import Meter
-from graphs.prompts import render
 from graphs.researcher import Brief, Trial
-from storage.runs import Budget
+from storage.records import Records
+from storage.runs import Budget, RunRequest
 from tests.chat_server import ChatServer, Fault, asked_by, completion
 
 IDEA = {
@@ -30,19 +30,20 @@ IDEA = {
     "specification": "s",
     "horizon_days": 5,
 }
-FORMULA = {"name": "n", "description": "d", "formula": "RANK($close)"}
+FORMULA = {"name": "n", "description": "d", "formula": "RANK($close)", "variables": [{"name": "$close", "role": "r"}]}
 ALIGNMENT = {
     "hypothesis_description": 0.5,
     "hypothesis_reason": "say which volume",
     "description_formula": 1.0,
     "formula_reason": "it does",
 }
-FEEDBACK = {"supported": True, "lesson": "it holds", "action": "refine"}
+FEEDBACK = {"supported": True, "lesson": "it holds", "action": "refine", "focus": "longer windows"}
 BRIEF = Brief(direction="volume and price apart", seed=1, round=1, fields=("close", "volume"))
 HYPOTHESIS = Hypothesis(id="h1", **IDEA)
 CANDIDATE = Candidate(id="1.1.0", hypothesis_id="h1", name="n", description="d", formula="RANK($close)")
 CHECK = Check(name="originality", value=9, limit=8, passed=False, hint="change the inner term")
 REFUSED = Trial(round=1, candidate=CANDIDATE, verdict=Verdict(candidate_id="1.1.0", checks=(CHECK,), penalty=1))
+PAIR = (CANDIDATE, parse("RANK($close)"))
 KEY = "sk-canary-5301"
 SECONDS = 1.0
 
@@ -50,10 +51,10 @@ AGENTS = {
     "idea": (lambda one: one.propose(BRIEF), IDEA),
     "factor": (lambda one: one.draft(BRIEF, HYPOTHESIS, 3), {"candidates": [FORMULA]}),
     "revise": (lambda one: one.revise(BRIEF, HYPOTHESIS, [REFUSED]), {"candidates": [FORMULA]}),
-    "judge": (lambda one: one.judge(HYPOTHESIS, CANDIDATE, parse("RANK($close)")), ALIGNMENT),
+    "judge": (lambda one: one.judge(HYPOTHESIS, [PAIR]), {"judgements": [{"number": 1, **ALIGNMENT}]}),
     "feedback": (lambda one: one.reflect(BRIEF, HYPOTHESIS, [REFUSED]), FEEDBACK),
 }
-FAULTS = {
+BROKEN = {
     "401": (Fault(401), "authentication", 1),
     "403": (Fault(403), "permission", 1),
     "404": (Fault(404), "unknown_model", 1),
@@ -65,22 +66,45 @@ FAULTS = {
     "reset": (Fault(way="reset"), "connection", 3),
     "hang": (Fault(way="hang"), "timeout", 1),
     "drip": (Fault(way="drip"), "timeout", 1),
+    "header by bytes": (Fault(way="slow_head"), "timeout", 1),
     "50 MB": (Fault(way="huge"), "too_large", 1),
     "endless": (Fault(way="endless"), "too_large", 1),
-    "body cut off": (Fault(body=b'{"id": "x", "choices": [{"ind'), "malformed", 1),
-    "no completion": (Fault(body=b"{}"), "malformed", 1),
-    "a list": (Fault(body=b"[1, 2]"), "malformed", 1),
-    "no choice": ({**completion("x"), "choices": []}, "malformed", 1),
     "null content": (completion(None), "empty", 1),
-    "cut off": (completion(None, finish="length"), "truncated", None),
+    "cut off": (completion(None, finish="length"), "truncated", 1),
     "refusal": (completion(None, refusal="I cannot help with that"), "refusal", 1),
-    "filter": (completion(None, finish="content_filter"), "content_filter", None),
+    "filter": (completion(None, finish="content_filter"), "content_filter", 1),
     "words": (completion("I am sorry"), "malformed", 2),
     "JSON cut off": (completion('{"statement": "half of'), "malformed", 2),
     "empty object": (completion("{}"), "schema", 2),
     "another shape": (completion('{"statement": 7, "candidates": {}, "supported": "maybe"}'), "schema", 2),
     "deep": (completion('{"a":' * 100_000), "malformed", 2),
 }
+WHOLE = {
+    **BROKEN,
+    "body cut off": (Fault(body=b'{"id": "x", "choices": [{"ind'), "malformed", 1),
+    "no completion": (Fault(body=b"{}"), "malformed", 1),
+    "a list": (Fault(body=b"[1, 2]"), "malformed", 1),
+    "no choice": ({**completion("x"), "choices": []}, "malformed", 1),
+}
+IN_PIECES = {
+    **BROKEN,
+    "no stream": (Fault(body=b'{"id": "x", "choices": [{"ind'), "malformed", 1),
+    "no choice": ({**completion("x"), "choices": []}, "truncated", 1),
+    "refusal": (completion(None, refusal="I cannot help with that"), "empty", 1),  # the client drops its words
+    "no end": (Fault(way="cut"), "connection", 3),
+    "error in the stream": (Fault(way="broken"), "server", 3),
+    "never an end": (Fault(way="babble"), "too_large", 1),
+}
+FAULTS = [
+    *(pytest.param(name, *case, False, id=f"{name}, whole") for name, case in WHOLE.items()),
+    *(pytest.param(name, *case, True, id=f"{name}, in pieces") for name, case in IN_PIECES.items()),
+]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    with Records.open(f"sqlite:///{tmp_path_factory.mktemp('llm')}/records.sqlite") as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -98,15 +122,28 @@ def serve():
 
 
 @pytest.fixture
-def researcher(serve):
-    """A server that plays answers in turn, the last one for ever, and a researcher that asks it."""
+def researcher(serve, records):
+    """A server that plays answers in turn, the last one for ever, a researcher that asks it, and its run's calls."""
 
-    def make(*answers, seconds=10.0, budget=None, **options):
+    def make(*answers, budget=None, run=None, meter=None, chat=None, **options):
         waiting = list(answers)
-        server = serve(lambda _: waiting.pop(0) if len(waiting) > 1 else waiting[0], **options)
-        calls = []
-        endpoint = Endpoint("test-model", SecretStr(KEY), server.url, seconds=seconds, backoff=0.001)
-        return server, LanguageModelResearcher(endpoint, Meter(budget or Budget(), calls.append)), calls
+        known = {name: options.pop(name) for name in ("methods", "counts") if name in options}
+        server = serve(lambda _: waiting.pop(0) if len(waiting) > 1 else waiting[0], **known)
+        if run is None:
+            request = RunRequest(direction="d", market="m", budget=budget or Budget())
+            queued = records.create_run(request, universe="u", snapshot="s", seed=1, model="m")
+            run = records.start_run(queued.id, "here")
+        terms = {"timeout": 10.0, "backoff": 0.001, "base_url": server.url, "api_key": SecretStr(KEY), **options}
+        reasoning = Endpoint(name="test-model", **terms)
+        judge = reasoning.model_copy(update={"name": "chat-model"}) if chat is None else chat
+        one = LanguageModelResearcher(reasoning, judge, meter or Meter(records, run.id))
+
+        def calls():
+            told = records.events(run.id)
+            return [event.data["call"] for event in told if event.type == "model.called"]
+
+        calls.run = run
+        return server, one, calls
 
     return make
 
@@ -118,16 +155,21 @@ def prompt_of(server):
 def test_idea_sees_the_direction_and_answers_a_hypothesis(researcher):
     server, one, _ = researcher(IDEA)
     assert one.propose(BRIEF).model_dump() == IDEA
-    assert "volume and price apart" in prompt_of(server)
-    assert "$close, $volume" in prompt_of(server)
+    assert 'The team\'s direction: "volume and price apart"' in prompt_of(server)
+    assert '"$close": last price of the day' in prompt_of(server)
+    assert '"$volume": shares traded that day' in prompt_of(server)
+    assert "$open" not in prompt_of(server)
 
 
 def test_factor_sees_every_operator_and_answers_candidates(researcher):
-    drafts = [{"name": f"n{i}", "description": "d", "formula": f"TS_MEAN($close, {i})"} for i in range(2, 6)]
+    drafts = [{**FORMULA, "formula": f"TS_MEAN($close, {i})"} for i in range(2, 6)]
     server, one, _ = researcher({"candidates": drafts})
-    assert [draft.formula for draft in one.draft(BRIEF, HYPOTHESIS, 3)] == [draft["formula"] for draft in drafts[:3]]
+    found = one.draft(BRIEF, HYPOTHESIS, 3)
+    assert [draft.formula for draft in found] == [draft["formula"] for draft in drafts[:3]]
+    assert [[one.model_dump() for one in draft.variables] for draft in found] == [FORMULA["variables"]] * 3
     for op in OPERATORS.values():
-        assert op.symbol is not None or op.signature in prompt_of(server)
+        assert op.symbol is not None or f"{op.name}(" in prompt_of(server)
+        assert op.symbol is not None or op.doc in prompt_of(server)
 
 
 def test_a_rewrite_answers_each_refusal_in_order_and_gives_up_the_rest(researcher):
@@ -135,6 +177,9 @@ def test_a_rewrite_answers_each_refusal_in_order_and_gives_up_the_rest(researche
     first, second = one.revise(BRIEF, HYPOTHESIS, [REFUSED, REFUSED])
     assert (first.formula, second) == ("ABS($close)", None)
     assert "change the inner term" in prompt_of(server)
+    assert OPERATORS["RANK"].doc in prompt_of(server)
+    assert OPERATORS["TS_MEAN"].doc not in prompt_of(server)
+    assert "TS_MEAN(x, d)" in prompt_of(server)
 
 
 def test_idea_reads_why_candidates_were_refused_and_factor_what_is_mined_out_and_its_own_limits(researcher):
@@ -142,7 +187,7 @@ def test_idea_reads_why_candidates_were_refused_and_factor_what_is_mined_out_and
     brief = BRIEF.model_copy(update={"trials": (REFUSED, REFUSED), "avoid": (part,), "limits": Limits(length=33)})
     server, one, _ = researcher(IDEA)
     one.propose(brief)
-    assert "originality: 2" in prompt_of(server)
+    assert '"originality": 2' in prompt_of(server)
     for ask in (lambda one: one.draft(brief, HYPOTHESIS, 1), lambda one: one.revise(brief, HYPOTHESIS, [REFUSED])):
         server, one, _ = researcher({"candidates": [FORMULA]})
         ask(one)
@@ -150,51 +195,86 @@ def test_idea_reads_why_candidates_were_refused_and_factor_what_is_mined_out_and
         assert "at most 33 nodes" in prompt_of(server)
 
 
-def test_judge_and_eval_answer_in_their_shapes(researcher):
-    server, one, _ = researcher(ALIGNMENT)
-    found = one.judge(HYPOTHESIS, CANDIDATE, parse("RANK(TS_MEAN($close, 5))"))
-    assert found.agreement == 0.75
-    assert found.reason.startswith("description against hypothesis: say which volume; formula against description")
+def test_all_candidates_are_judged_in_one_call_by_what_they_compute(researcher):
+    other = CANDIDATE.model_copy(update={"id": "1.2.0", "description": "another"})
+    third = CANDIDATE.model_copy(update={"id": "1.3.0"})
+    judgements = [{"number": 2, **ALIGNMENT}, {"number": 1, **ALIGNMENT, "description_formula": 0.0}, {"number": 9}]
+    server, one, calls = researcher({"judgements": judgements})
+    pairs = [(c, parse("RANK(TS_MEAN($close, 5))")) for c in (CANDIDATE, other, third)]
+    first, second, unjudged = one.judge(HYPOTHESIS, pairs)
+    assert (first.agreement, second.agreement, unjudged) == (0.25, 0.75, None)
+    assert second.reason.startswith("description against hypothesis: say which volume; formula against description")
     assert "percentile rank in (0, 1] of (mean of close over the last 5 rows) among the members" in prompt_of(server)
     assert CANDIDATE.formula not in prompt_of(server)
+    assert [call["agent"] for call in calls()] == ["judge"]
+
+
+def test_eval_answers_in_its_shape(researcher):
     _, one, _ = researcher(FEEDBACK)
     assert one.reflect(BRIEF, HYPOTHESIS, []).model_dump() == FEEDBACK
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("fault", "broken", "kind", "requests", "stream"), FAULTS)
 def test_each_fault_of_each_agent_is_one_typed_failure_in_bounded_time_and_the_next_answer_is_used(
-    researcher, agent, fault
+    researcher, agent, fault, broken, kind, requests, stream
 ):
-    broken, kind, requests = FAULTS[fault]
     ask, answer = AGENTS[agent]
-    server, one, calls = researcher(broken, seconds=SECONDS)
+    server, one, calls = researcher(broken, timeout=SECONDS, stream=stream)
     started = time.monotonic()
     with pytest.raises(ResearcherError) as caught:
         ask(one)
-    assert time.monotonic() - started < 10 * SECONDS
+    assert time.monotonic() - started < 5 * SECONDS, fault
     assert caught.value.kind == kind
     assert KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert requests is None or len(server.requests) == requests
-    assert [call.failure for call in calls] == [None if requests == 2 else kind] * len(calls)
+    assert len(server.requests) == requests
+    assert [call["failure"] for call in calls()] == [None if requests == 2 else kind] * len(calls())
     server.play = lambda _: answer
-    assert ask(one)
-    assert calls[-1].failure is None
+    # A step whose answer could not be used is not asked again: the run takes the next one.
+    assert ask(researcher(answer, stream=stream)[1])
+    if requests != 2:
+        assert ask(one)
+        assert calls()[-1]["failure"] is None
 
 
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("known", METHODS)
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_shape_is_asked_for_in_the_strictest_way_that_the_endpoint_knows_which_is_found_out_once(
-    researcher, agent, known
+    researcher, agent, known, stream
 ):
     ask, answer = AGENTS[agent]
-    server, one, _ = researcher(answer, methods=(known,))
+    server, one, calls = researcher(answer, methods=(known,), stream=stream)
     ask(one)
     tried = [asked_by(body) for body in server.requests]
     assert tried == list(METHODS[: METHODS.index(known) + 1])
-    ask(one)
+    assert [call["failure"] for call in calls()] == ["request"] * (len(tried) - 1) + [None]
+    assert (calls()[-1]["input_tokens"], calls()[-1]["output_tokens"]) == (100, 20)
+    options = {"base_url": server.url, "stream": stream}
+    _, other, _ = researcher(answer, **options)
+    ask(other)
     assert [asked_by(body) for body in server.requests[len(tried) :]] == [known]
+
+
+@pytest.mark.parametrize("name", ["temperature", "max_completion_tokens", "stream_options"])
+def test_an_argument_that_the_model_does_not_take_is_left_out_from_then_on(researcher, name):
+    server, one, _ = researcher(IDEA, temperature=0.5, stream=True)
+    server.play = lambda body: Fault(400, names=name) if name in body else IDEA
+    one.propose(BRIEF)
+    one.propose(BRIEF.model_copy(update={"round": 2}))
+    assert [name in body for body in server.requests] == [True, False, False]
+    assert {asked_by(body) for body in server.requests} == {"json_schema"}
+
+
+def test_a_request_that_is_wrong_however_it_is_asked_fails_and_is_asked_in_the_strictest_way_again(researcher):
+    server, one, calls = researcher(Fault(400))
+    with pytest.raises(ResearcherError):
+        one.propose(BRIEF)
+    assert [call["failure"] for call in calls()] == ["request"] * 4
+    server.play = lambda _: IDEA
+    one.propose(BRIEF)
+    assert asked_by(server.requests[-1]) == "json_schema"
 
 
 @pytest.mark.parametrize(
@@ -207,16 +287,37 @@ def test_a_shape_is_asked_for_in_the_strictest_way_that_the_endpoint_knows_which
     ],
     ids=["plain", "fenced", "among words", "with more keys"],
 )
-def test_an_object_is_found_wherever_it_stands(researcher, said):
-    _, one, _ = researcher(completion(said))
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_object_is_found_wherever_it_stands(researcher, said, stream):
+    _, one, _ = researcher(completion(said), stream=stream)
     assert one.propose(BRIEF).model_dump() == IDEA
 
 
-def test_an_answer_that_does_not_fit_is_shown_to_the_model_once_with_what_is_wrong(researcher):
+def test_an_answer_that_does_not_fit_is_shown_once_to_the_chat_model_with_what_is_wrong(researcher):
     server, one, calls = researcher(completion(json.dumps({**IDEA, "horizon_days": 1000})), IDEA)
     assert one.propose(BRIEF).horizon_days == 5
     assert "horizon_days: Input should be less than or equal to 60" in prompt_of(server)
-    assert [call.agent for call in calls] == ["idea", "repair"]
+    assert [(call["agent"], call["model"], call["step"]) for call in calls()] == [
+        ("idea", "test-model", "idea 1"), ("repair", "chat-model", "idea 1 repair")
+    ]  # fmt: skip
+    assert [body["model"] for body in server.requests] == ["test-model", "chat-model"]
+
+
+def test_idea_and_factor_ask_the_reasoning_model_judge_and_eval_the_other_each_on_its_own_terms(researcher, serve):
+    answers = {"idea": IDEA, "formulas": {"candidates": [FORMULA]}, "feedback": FEEDBACK}
+    answers["judgements"] = {"judgements": [{"number": 1, **ALIGNMENT}]}
+    other = serve(lambda body: answers[body["response_format"]["json_schema"]["name"]])
+    judge = Endpoint(name="small", base_url=other.url, api_key=SecretStr("k2"), temperature=0.1, stream=True)
+    server, one, _ = researcher(None, chat=judge, max_output_tokens=900)
+    server.play = other.play
+    for ask, _ in AGENTS.values():
+        ask(one)
+    assert [body["model"] for body in server.requests] == ["test-model"] * 3
+    assert [body["model"] for body in other.requests] == ["small"] * 2
+    assert all("temperature" not in body and not body.get("stream") for body in server.requests)
+    assert {body["max_completion_tokens"] for body in server.requests} == {900}
+    assert all(body["temperature"] == 0.1 and body["stream"] for body in other.requests)
+    assert (set(server.keys), set(other.keys)) == ({f"Bearer {KEY}"}, {"Bearer k2"})
 
 
 def test_one_candidate_that_cannot_be_used_does_not_cost_the_others(researcher):
@@ -224,7 +325,10 @@ def test_one_candidate_that_cannot_be_used_does_not_cost_the_others(researcher):
         {**FORMULA, "formula": "$close + " * 2000},
         {"name": "", "description": "d", "formula": "$open"},
         "$close",
-        {**FORMULA, "name": '../../etc\n"passwd"\x00'},
+        ["name", "description"],
+        None,
+        {**FORMULA, "name": '../../etc\n"passwd"\x00', "notes": "more"},
+        {**FORMULA, "variables": [{"name": "$close", "role": "r" * 5000}]},
         FORMULA,
     ]
     _, one, _ = researcher({"candidates": drafts})
@@ -235,23 +339,74 @@ def test_a_passing_fault_is_tried_again_and_what_was_used_is_counted(researcher)
     server, one, calls = researcher(Fault(500), Fault(429), IDEA)
     assert one.propose(BRIEF).horizon_days == 5
     assert len(server.requests) == 3
-    assert [(call.input_tokens, call.output_tokens, call.failure) for call in calls] == [(100, 20, None)]
+    assert [(call["input_tokens"], call["output_tokens"], call["failure"]) for call in calls()] == [(100, 20, None)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_an_endpoint_counts_no_tokens_they_are_estimated_from_above(researcher, stream):
+    server, one, calls = researcher(IDEA, counts=False, stream=stream)
+    one.propose(BRIEF)
+    [call] = calls()
+    assert call["input_tokens"] > len(prompt_of(server)) / 4
+    assert call["output_tokens"] > len(json.dumps(IDEA)) / 4
+
+
+@pytest.mark.parametrize(("fault", "paid"), [(Fault(401), False), (Fault(500), False), (Fault(way="hang"), True)])
+def test_a_call_that_failed_counts_where_it_may_have_been_paid(researcher, fault, paid):
+    _, one, calls = researcher(fault, timeout=0.5, max_output_tokens=700, input_price=1.0, output_price=10.0)
+    with pytest.raises(ResearcherError):
+        one.propose(BRIEF)
+    [call] = calls()
+    assert (call["output_tokens"], call["input_tokens"] > 300) == ((700, True) if paid else (0, False))
+    assert call["usd"] == pytest.approx((call["input_tokens"] + 10 * call["output_tokens"]) / 1e6)
 
 
 @pytest.mark.parametrize(
-    ("budget", "calls"), [({"model_calls": 2}, 2), ({"input_tokens": 2000}, 0), ({"output_tokens": 40}, 2)]
+    ("budget", "calls"),
+    [({"model_calls": 2}, 2), ({"input_tokens": 1500}, 2), ({"output_tokens": 530}, 2), ({"usd": 0.0063}, 2)],
 )
 def test_no_call_begins_that_the_budget_has_no_room_for(researcher, budget, calls):
-    """A prompt of Idea has more than a thousand characters; the server counts a hundred tokens, and twenty written."""
-    server, one, _ = researcher(IDEA, budget=Budget(**budget))
-    for _ in range(calls):
-        one.propose(BRIEF)
-    big = BRIEF.model_copy(update={"library": ("RANK($close)",) * 500})
+    """An Idea call is expected to read some 1,300 tokens and to write 500; the server counts 100 and 20."""
+    server, one, told = researcher(
+        IDEA, budget=Budget(**budget), max_output_tokens=500, input_price=1.0, output_price=10.0
+    )
+    for number in range(1, calls + 1):
+        one.propose(BRIEF.model_copy(update={"round": number}))
+    big = BRIEF.model_copy(update={"round": 9, "direction": "词" * 1500})
     with pytest.raises(ResearcherError) as caught:
         one.propose(big)
     assert caught.value.kind == "budget"
-    assert next(iter(budget)) in str(caught.value)
-    assert len(server.requests) == calls
+    assert next(iter(budget)).replace("_", " ") in str(caught.value)
+    assert len(server.requests) == len(told()) == calls
+
+
+def test_a_question_that_was_answered_is_not_asked_again_after_a_crash(researcher, records):
+    """Another process, which knows nothing but the records, goes through the same steps."""
+    server, one, calls = researcher(IDEA, completion("no object"), FEEDBACK)
+    first = one.propose(BRIEF), one.reflect(BRIEF, HYPOTHESIS, [])
+    assert len(server.requests) == 3
+    other, again, _ = researcher(Fault(500), run=calls.run, meter=Meter(records, calls.run.id))
+    assert (again.propose(BRIEF), again.reflect(BRIEF, HYPOTHESIS, [])) == first
+    assert (len(other.requests), len(calls())) == (0, 3)
+    with pytest.raises(ResearcherError):
+        again.propose(BRIEF.model_copy(update={"direction": "something else"}))
+
+
+def test_a_call_that_was_cut_off_counts_and_is_sent_again_under_the_same_key(researcher, records, monkeypatch):
+    keys = []
+    monkeypatch.setattr(Records, "end_call", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    server, one, calls = researcher(IDEA, max_output_tokens=700)
+    with pytest.raises(KeyboardInterrupt):
+        one.propose(BRIEF)
+    monkeypatch.undo()
+    found = records.run(calls.run.id)
+    assert (found.model_calls, found.output_tokens) == (1, 700)
+    one.propose(BRIEF)
+    keys = server.idempotency
+    assert len(keys) == 2
+    assert keys[0] == keys[1] != ""
+    one.propose(BRIEF.model_copy(update={"round": 2}))
+    assert server.idempotency[2] != keys[0]
 
 
 def test_a_server_that_asks_to_be_left_alone_is(researcher):
@@ -261,24 +416,20 @@ def test_a_server_that_asks_to_be_left_alone_is(researcher):
     assert time.monotonic() - started >= 1
 
 
-def test_a_model_without_a_temperature_is_sent_none(researcher):
-    server, one, _ = researcher(IDEA)
-    one.propose(BRIEF)
-    assert "temperature" not in server.requests[-1]
-
-
-def test_a_prompt_is_strict_about_its_slots_and_never_fills_twice():
-    filled = {"hypothesis": "{{formula}}", "specification": "s", "description": "d", "formula": "$close"}
-    text = render("judge", **filled)
-    assert "Hypothesis: {{formula}}" in text
-    assert "from the formula itself: $close" in text
-    with pytest.raises(KeyError):
-        render("judge", **filled, extra=1)
-    with pytest.raises(KeyError):
-        render("judge", hypothesis="h")
+def test_no_call_begins_or_lasts_when_the_run_s_time_is_up(researcher, records):
+    server, one, calls = researcher(Fault(way="hang"))
+    meter = Meter(records, calls.run.id, deadline=time.monotonic() + 0.5)
+    server, one, calls = researcher(Fault(way="hang"), run=calls.run, meter=meter)
+    started = time.monotonic()
+    for number in (1, 2):
+        with pytest.raises(ResearcherError) as caught:
+            one.propose(BRIEF.model_copy(update={"round": number}))
+        assert caught.value.kind == "timeout"
+    assert time.monotonic() - started < 3
+    assert len(server.requests) == 1
 
 
 @pytest.fixture(autouse=True)
 def forget():
     """What endpoints of earlier tests could do; ports come again."""
-    chat._methods.clear()
+    chat._known.clear()

@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from factors.errors import FormulaError, ResearcherError
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.expression import Number, call, walk
-from factors.hypothesis import Candidate, Hypothesis
+from factors.hypothesis import Candidate, Factor, Hypothesis, factor_id
 from factors.parse import parse
 from factors.verdict import Check, Verdict
 from graphs.offline import OfflineResearcher
@@ -19,8 +20,8 @@ from graphs.offline.concepts import STEMS, describe, fidelity, named, overlap
 from graphs.offline.drafting import MAX_SIZE, spoken
 from graphs.offline.grammar import expand
 from graphs.offline.results import wrong_way
-from graphs.offline.themes import THEMES
-from graphs.researcher import Brief, Feedback, Trial
+from graphs.offline.themes import THEMES, joined
+from graphs.researcher import Brief, Trial
 
 FIELDS = ("open", "high", "low", "close", "volume", "return")
 RESEARCHER = OfflineResearcher()
@@ -70,6 +71,29 @@ def trial_of(formula, train, valid, *, failed=(), admission=(), trial_id="c1", h
         evaluation=evaluation or None,
         admission=tuple(Check(name=name, value=0, limit=1, passed=False, hint="more") for name in admission),
     )
+
+
+def factor_of(formula):
+    """A factor of the team's library."""
+    return Factor(
+        id=factor_id("m", parse(formula)),
+        market="m",
+        name="known",
+        description="d",
+        formula=formula,
+        hypothesis="h",
+        run_id="r",
+        snapshot="s",
+        universe="u",
+        horizon=1,
+        penalty=0.3,
+        splits={"train": metrics(0.02, 0.2), "valid": metrics(0.01, 0.1)},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def candidate_of(draft):
+    return Candidate(id="1.1.0", hypothesis_id="h1", **draft.model_dump())
 
 
 def test_the_library_has_distinct_themes_that_name_their_own_concepts():
@@ -158,7 +182,7 @@ def test_no_draft_repeats_a_tried_formula_the_library_or_the_batch():
     first = RESEARCHER.draft(brief_of(), hypothesis, 10)
     assert len(first) == 10
     tried = tuple(trial_of(draft.formula, 0.02, 0.01, trial_id=f"c{i}") for i, draft in enumerate(first) if i % 2 == 0)
-    library = tuple(draft.formula for i, draft in enumerate(first) if i % 2)
+    library = tuple(factor_of(draft.formula) for i, draft in enumerate(first) if i % 2)
     second = RESEARCHER.draft(brief_of(trials=tried, library=library), hypothesis, 10)
     formulas = [draft.formula for draft in second]
     assert len(formulas) == len(set(formulas)) == 10
@@ -278,7 +302,7 @@ def test_a_rewrite_for_originality_drops_the_part_that_is_known():
     formula = f"RANK($close) - TS_MEAN({known}, 10)"
     refused = trial_of(formula, None, None, failed=(("originality", 3),))
     hypothesis = hypothesis_of("volume-price-divergence")
-    [draft] = RESEARCHER.revise(brief_of(library=(known,)), hypothesis, [refused])
+    [draft] = RESEARCHER.revise(brief_of(library=(factor_of(known),)), hypothesis, [refused])
     assert known not in draft.formula
     assert "RANK($close)" in draft.formula
 
@@ -306,7 +330,8 @@ def test_a_rewrite_for_alignment_describes_the_formula_and_raises_its_score():
 
 
 def judged(hypothesis, candidate):
-    return RESEARCHER.judge(hypothesis, candidate, parse(candidate.formula))
+    [alignment] = RESEARCHER.judge(hypothesis, [(candidate, parse(candidate.formula))])
+    return alignment
 
 
 def test_the_judge_scores_aligned_above_misaligned_and_says_what_it_is():
@@ -330,14 +355,48 @@ def test_a_direction_about_volume_gives_a_theme_about_volume():
         assert "gap" in theme.concepts
 
 
-def test_refine_keeps_the_hypothesis_and_pivot_leaves_it():
+def test_refine_keeps_the_hypothesis_and_a_new_one_leaves_it():
     hypothesis = hypothesis_of("kurtosis")
     for seed in range(20):
         brief = brief_of(seed=seed, round=2, direction="kurtosis of tails", hypotheses=(hypothesis,))
-        refine = brief.model_copy(update={"feedback": (Feedback(supported=True, lesson="", action="refine"),)})
-        pivot = brief.model_copy(update={"feedback": (Feedback(supported=False, lesson="", action="pivot"),)})
+        refine = brief.model_copy(update={"move": "refine", "parents": ("h1",)})
         assert RESEARCHER.propose(refine).statement == hypothesis.statement
-        assert RESEARCHER.propose(pivot).statement != hypothesis.statement
+        assert RESEARCHER.propose(brief).statement != hypothesis.statement
+
+
+def test_rounds_that_begin_together_part_ways():
+    for seed in range(5):
+        briefs = [brief_of(seed=seed, round=4 + k, abreast=k, direction="volume") for k in range(8)]
+        assert len({RESEARCHER.propose(brief).statement for brief in briefs}) == 8
+
+
+def test_a_crossing_claims_both_and_its_formulas_rank_by_both():
+    one, other = hypothesis_of("kurtosis", "h1"), hypothesis_of("overnight-gap", "h2")
+    brief = brief_of(round=3, hypotheses=(one, other), move="cross", parents=("h1", "h2"))
+    idea = RESEARCHER.propose(brief)
+    assert one.statement in idea.statement
+    assert other.statement in idea.statement
+    hypothesis = Hypothesis(id="h3", move="cross", parents=("h1", "h2"), **idea.model_dump())
+    drafts = RESEARCHER.draft(brief, hypothesis, 8)
+    assert len(drafts) == 8
+    for draft in drafts:
+        assert re.search("KURT|DELAY.*open|open", draft.formula)
+        assert RESEARCHER.judge(hypothesis, [(candidate_of(draft), parse(draft.formula))])[0].agreement > 0.5
+    again = brief_of(round=4, hypotheses=(hypothesis,), move="refine", parents=("h3",))
+    assert RESEARCHER.propose(again).statement == idea.statement
+    both = {concept for theme in (BY_KEY["kurtosis"], BY_KEY["overnight-gap"]) for concept in theme.concepts}
+    assert set(nearest(idea.statement).concepts) == both
+
+
+def test_every_pair_of_themes_can_be_crossed():
+    """What a joined grammar draws is legal, but for what each of its halves draws wrong by itself."""
+    draw = Random(1)
+    pairs = [(one, other) for one in THEMES for other in THEMES if one is not other]
+    for one, other in draw.sample(pairs, 200):
+        theme = joined(one, other)
+        assert nearest(theme.statement).statement == joined(*sorted((one, other), key=THEMES.index)).statement
+        expr = parse(expand(theme.grammar, draw), FIELDS)
+        assert expr.op.name in {"ADD", "MULTIPLY"}
 
 
 def test_a_theme_that_did_well_comes_back_before_one_that_did_badly():

@@ -20,7 +20,7 @@ from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage.records import Records
-from storage.runs import Budget, ModelCall, RunRequest, RunStateError
+from storage.runs import Allowance, Budget, ModelCall, RunRequest, RunStateError, SpentError
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -44,7 +44,7 @@ def records(url):
         yield opened
 
 
-def queue(records, direction="momentum after volume shocks", *, seed=7, executor=None, **request):
+def queue(records, direction="momentum after volume shocks", *, seed=7, executor=None, user="ada", **request):
     return records.create_run(
         RunRequest(direction=direction, market="cn", **request),
         universe="csi300",
@@ -52,6 +52,7 @@ def queue(records, direction="momentum after volume shocks", *, seed=7, executor
         seed=seed,
         model="offline",
         executor=executor,
+        user=user,
     )
 
 
@@ -644,24 +645,34 @@ def test_a_run_keeps_its_limits(records):
     assert records.first_like(again) is None
 
 
+CALL = ModelCall(
+    step="idea 1",
+    agent="idea",
+    model="m",
+    template="2" * 16,
+    prompt="0" * 16,
+    method="text",
+    input_tokens=7,
+    output_tokens=2,
+    usd=None,
+)
+
+
 def test_model_calls_are_counted_and_told(records):
     run = start(records)
-    call = ModelCall(
-        agent="idea",
-        model="m",
-        prompt="0" * 16,
-        method="text",
-        input_tokens=7,
-        output_tokens=2,
-        seconds=0.5,
-        failure=None,
-    )
-    records.record_call(run.id, call)
-    records.record_call(run.id, call.model_copy(update={"failure": "timeout", "output_tokens": 0}))
+    expected = CALL.model_copy(update={"input_tokens": 100, "output_tokens": 50, "usd": 0.5})
+    first = records.begin_call(run.id, expected, Allowance())
+    found = records.run(run.id)
+    assert (found.model_calls, found.input_tokens, found.output_tokens, found.usd) == (1, 100, 50, 0.5)
+    ended = CALL.model_copy(update={"failure": None, "answer": "said", "usd": 0.25, "seconds": 0.5})
+    records.end_call(run.id, first, ended)
+    second = records.begin_call(run.id, expected, Allowance())
+    records.end_call(run.id, second, CALL.model_copy(update={"failure": "timeout", "output_tokens": 0}))
     found = records.run(run.id)
     assert (found.model_calls, found.input_tokens, found.output_tokens) == (2, 14, 2)
+    assert (found.usd, found.unpriced_calls) == (0.25, 1)
     told = [event.data["call"] for event in records.events(run.id) if event.type == "model.called"]
-    assert told[0] == call.model_dump()
+    assert told[0] == ended.model_dump(exclude={"answer"})
     assert told[1]["failure"] == "timeout"
     other = start(records)
     assert (other.model_calls, other.input_tokens, other.output_tokens) == (0, 0, 0)
@@ -669,4 +680,65 @@ def test_model_calls_are_counted_and_told(records):
         records.append_event(run.id, "model.called", {})
     records.finish_run(run.id, "succeeded")
     with pytest.raises(RunStateError):
-        records.record_call(run.id, call)
+        records.begin_call(run.id, CALL, Allowance())
+
+
+def test_what_was_answered_is_kept_by_step_and_prompt_and_what_failed_or_was_cut_off_is_not(records):
+    run, other = start(records), start(records)
+    for failure, answer in (("timeout", None), (None, "first"), ("interrupted", None)):
+        number = records.begin_call(run.id, CALL, Allowance())
+        if failure != "interrupted":
+            records.end_call(run.id, number, CALL.model_copy(update={"failure": failure, "answer": answer}))
+    assert records.answer(run.id, CALL.step, CALL.prompt) == "first"
+    assert records.answer(run.id, CALL.step, "1" * 16) is None
+    assert records.answer(run.id, "idea 2", CALL.prompt) is None
+    assert records.answer(other.id, CALL.step, CALL.prompt) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "spare"),
+    [("model_calls", 3), ("input_tokens", 21), ("output_tokens", 6), ("usd", 0.75)],
+)
+def test_a_call_begins_only_where_its_estimate_has_room(records, limit, spare):
+    """Three calls of seven tokens read, two written and a quarter of a dollar fit, a fourth does not."""
+    call = CALL.model_copy(update={"usd": 0.25})
+    run = start(records, budget=Budget(**{limit: spare}))
+    for _ in range(3):
+        records.begin_call(run.id, call, Allowance())
+    with pytest.raises(SpentError) as caught:
+        records.begin_call(run.id, call, Allowance())
+    assert caught.value.limit == limit
+    assert records.run(run.id).model_calls == 3
+    allowance = Allowance(**{limit: records.run(run.id).model_dump()[limit] + spare})
+    others = [start(records), start(records)]
+    for other in (*others, others[0]):
+        records.begin_call(other.id, call, allowance)
+    with pytest.raises(SpentError) as caught:
+        records.begin_call(others[1].id, call, allowance)
+    assert caught.value.limit == f"user_{limit}"
+    records.begin_call(start(records, user="somebody else").id, call, allowance)
+
+
+def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
+    run = start(records, budget=Budget(model_calls=10))
+
+    def begin(_):
+        try:
+            return records.begin_call(run.id, CALL, Allowance())
+        except SpentError:
+            return None
+
+    with ThreadPoolExecutor(8) as threads:
+        begun = [number for number in threads.map(begin, range(40)) if number]
+    assert sorted(begun) == list(range(1, 11))
+
+
+def test_an_allowance_counts_what_is_not_a_call_as_well(records):
+    run = start(records)
+    records.append_event(run.id, "round.completed", {})
+    for name in ("rounds", "seconds"):
+        assert records.exceeded(run.user, Allowance(**{name: 0.0 if name == "seconds" else 1})) == f"user_{name}"
+        with pytest.raises(SpentError, match=name):
+            records.begin_call(run.id, CALL, Allowance(**{name: 0 if name == "seconds" else 1}))
+    assert records.exceeded(run.user, Allowance(rounds=2, seconds=1000)) == ""
+    assert records.exceeded("somebody else", Allowance(rounds=1)) == ""

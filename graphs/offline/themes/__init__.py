@@ -5,10 +5,10 @@ from graphs.offline.themes.momentum import MOMENTUM
 from graphs.offline.themes.reversal import REVERSAL
 from graphs.offline.themes.session import SESSION
 from graphs.offline.themes.shape import SHAPE
-from graphs.offline.themes.theme import Theme
+from graphs.offline.themes.theme import Theme, joined
 from graphs.offline.themes.volatility import VOLATILITY
 from graphs.offline.themes.volume import VOLUME
 
 THEMES: tuple[Theme, ...] = (*MOMENTUM, *REVERSAL, *VOLATILITY, *VOLUME, *AGREEMENT, *SESSION, *SHAPE)
 
-__all__ = ["THEMES", "Theme"]
+__all__ = ["THEMES", "Theme", "joined"]

@@ -1,7 +1,10 @@
 """Theme: one market hypothesis with the grammar of the formulas that test it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from graphs.offline.grammar import START, WINDOWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +37,27 @@ class Theme:
     def title(self) -> str:
         """The key as people write it, ``Short reversal``."""
         return self.key.replace("-", " ").capitalize()
+
+
+def joined(one: Theme, other: Theme) -> Theme:
+    """Both hypotheses as one, whose formulas rank by the two together."""
+    grammar = {START: ("RANK(<onealpha>) + RANK(<otheralpha>)", "RANK(<onealpha>) * RANK(<otheralpha>)")}
+    return Theme(
+        key=f"{one.key}-with-{other.key}",
+        statement=f"{one.statement} {other.statement}",
+        observation=f"{one.observation} {other.observation}",
+        knowledge=f"{one.knowledge} {other.knowledge}",
+        justification=f"{one.justification} {other.justification}",
+        specification=f"{one.specification} {other.specification}",
+        horizon_days=min(one.horizon_days, other.horizon_days),
+        concepts=tuple(dict.fromkeys([*one.concepts, *other.concepts])),
+        grammar=grammar | _renamed(one.grammar, "one") | _renamed(other.grammar, "other"),
+    )
+
+
+def _renamed(grammar: Mapping[str, tuple[str, ...]], prefix: str) -> dict[str, tuple[str, ...]]:
+    def renamed(text: str) -> str:
+        return re.sub("<([a-z]+)>", lambda name: name[0] if name[0] in own_windows else f"<{prefix}{name[1]}>", text)
+
+    own_windows = WINDOWS.keys() - grammar.keys()
+    return {renamed(name): tuple(map(renamed, texts)) for name, texts in grammar.items()}

@@ -1,0 +1,23 @@
+"""The columns that formulas commonly read, each with its meaning and unit."""
+
+from collections.abc import Mapping
+
+COLUMNS: Mapping[str, str] = {
+    "open": "first price of the day, adjusted for splits and dividends, in the market's currency",
+    "high": "highest price of the day, likewise",
+    "low": "lowest price of the day, likewise",
+    "close": "last price of the day, likewise",
+    "volume": "shares traded that day, adjusted for splits",
+    "return": "close over the close of the bar before, less 1; a fraction",
+    "vwap": "average price of the day weighted by volume, adjusted as prices are",
+    "amount": "value traded that day, in the market's currency",
+    "cap": "market capitalisation, in the market's currency",
+}
+"""By name, without the dollar sign; a market may have others, which are as they were imported."""
+
+STANDARD_FIELDS = ("open", "high", "low", "close", "volume", "return")  #: what every market has
+
+
+def meaning(column: str) -> str:
+    """What a column holds, and in which unit."""
+    return COLUMNS.get(column, "as imported, unit not stated")
