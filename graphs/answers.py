@@ -13,7 +13,11 @@ Answer = TypeVar("Answer", bound=BaseModel)
 Method = Literal["json_schema", "tool", "json_object", "text"]
 METHODS: tuple[Method, ...] = get_args(Method)  #: the strictest first
 _IN_WORDS = "\n\nAnswer with one JSON object, and nothing else, that fits this JSON schema:\n{schema}"
-_PASSED_OVER = frozenset({"minLength", "maxLength", "minimum", "maximum", "title", "default"})  # not in strict schemas
+# Not in strict schemas, or words that cost tokens and that the prompts say better.
+_PASSED_OVER = frozenset(
+    {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "title", "default", "description"}
+)
+_NAMED = frozenset({"properties", "$defs"})  # whose keys are names, not words of the schema
 _LONGEST_FAULT = 600
 _STARTS = 20  # braces at which an object may begin; a text of braces alone is not read for ever
 
@@ -30,7 +34,7 @@ def request(method: Method, shape: type[BaseModel]) -> tuple[dict[str, Any], str
         asked = {"name": name, "strict": True, "schema": schema}
         return _formatted({"type": "json_schema", "json_schema": asked}), ""
     if method == "tool":
-        tool = {"type": "function", "function": {"name": name, "description": shape.__doc__, "parameters": schema}}
+        tool = {"type": "function", "function": {"name": name, "parameters": schema}}
         return {"tools": [tool], "tool_choice": {"type": "function", "function": {"name": name}}}, ""
     return (_formatted({"type": "json_object"}) if method == "json_object" else {}), words
 
@@ -47,7 +51,9 @@ def strict_schema(shape: type[BaseModel]) -> dict[str, object]:
 def _strict(node: dict[str, Any]) -> dict[str, object]:
     kept: dict[str, object] = {}
     for key, value in node.items():
-        if isinstance(value, dict):
+        if key in _NAMED:
+            kept[key] = {name: _strict(inner) for name, inner in value.items()}
+        elif isinstance(value, dict):
             kept[key] = _strict(value)
         elif key not in _PASSED_OVER:
             kept[key] = value

@@ -7,7 +7,7 @@ from graphs.prompts import Words, quoted
 from graphs.researcher import Brief, Trial
 from graphs.summaries import outcome
 
-_FACTORS, _TRIALS, _HYPOTHESES, _LESSONS = 10, 12, 8, 3
+_FACTORS, _TRIALS, _HYPOTHESES, _LESSONS = 8, 10, 6, 3
 _SHORT = 160  # characters
 _DECAYED = 0.5  # share of the train rank IC that valid keeps of a factor that holds
 _STEM = 5

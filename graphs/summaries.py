@@ -11,7 +11,7 @@ from factors.verdict import hints
 from graphs.prompts import Words, quoted
 from graphs.researcher import Trial
 
-_AT_LENGTH = 4  # measured candidates of a round that are told in full
+_AT_LENGTH = 3  # measured candidates of a round that are told in full
 _HINTS = 300  # characters
 
 

@@ -1,0 +1,94 @@
+"""The questions that language models are asked, one for each agent: a prompt of bounded size from what is known."""
+
+from collections.abc import Sequence
+
+from factors.expression import Expr
+from factors.hypothesis import Candidate, Hypothesis
+from factors.wording import in_words
+from graphs.prompts import Prompt, Words, examples, field_table, operator_names, operator_table, quoted, render
+from graphs.researcher import Brief, Trial
+from graphs.selection import anchor, earlier, explored, lessons, library, task
+from graphs.summaries import diagnostics, operators_of, outcome
+
+_DIRECTION = 2000  # characters, as many as a person may write
+_FORMULA = 600  # characters of a formula in words
+
+
+def idea(brief: Brief) -> Prompt:
+    """For the hypothesis of a round."""
+    return render(
+        "idea",
+        direction=quoted(brief.direction, _DIRECTION),
+        task=task(brief),
+        fields=field_table(brief.fields),
+        anchor=anchor(brief),
+        hypotheses=explored(brief),
+        lessons=lessons(brief),
+        library=library(brief),
+        refusals=brief.refusals,
+    )
+
+
+def factor(brief: Brief, hypothesis: Hypothesis, count: int) -> Prompt:
+    """For fresh candidates."""
+    return render(
+        "factor",
+        hypothesis=_told(hypothesis),
+        count=count,
+        fields=field_table(brief.fields),
+        operators=operator_table(),
+        examples=examples(frozenset(brief.fields)),
+        limits=_limits(brief),
+        avoid=brief.avoid,
+        trials=earlier(brief),
+    )
+
+
+def revise(brief: Brief, hypothesis: Hypothesis, refused: Sequence[Trial]) -> Prompt:
+    """For refused candidates rewritten."""
+    return render(
+        "revise",
+        hypothesis=_told(hypothesis),
+        fields=field_table(brief.fields),
+        operators=operator_names(operators_of(refused, brief.fields)),
+        limits=_limits(brief),
+        avoid=brief.avoid,
+        refused=[outcome(trial) for trial in refused],
+    )
+
+
+def judge(hypothesis: Hypothesis, candidates: Sequence[tuple[Candidate, Expr]]) -> Prompt:
+    """For how well hypothesis, descriptions and formulas agree; the formulas are told in words."""
+    return render(
+        "judge",
+        hypothesis=hypothesis.statement,
+        specification=hypothesis.specification,
+        candidates=[
+            {"number": number, "description": candidate.description, "computes": in_words(expr)[:_FORMULA]}
+            for number, (candidate, expr) in enumerate(candidates, start=1)
+        ],
+    )
+
+
+def feedback(brief: Brief, hypothesis: Hypothesis, trials: Sequence[Trial]) -> Prompt:
+    """For what a round taught."""
+    measured = sorted((trial for trial in trials if trial.evaluation), key=lambda trial: trial.reward, reverse=True)
+    return render(
+        "feedback",
+        direction=quoted(brief.direction, _DIRECTION),
+        hypothesis=_told(hypothesis),
+        measured=diagnostics(measured),
+        refused=[outcome(trial) for trial in trials if not trial.evaluation],
+    )
+
+
+def _told(hypothesis: Hypothesis) -> dict[str, object]:
+    return hypothesis.model_dump(include={"statement", "specification", "justification", "horizon_days"})
+
+
+def _limits(brief: Brief) -> Words:
+    limits = brief.limits
+    return Words(
+        f"at most {limits.length} nodes, {limits.parameters} numbers, {limits.fields} fields, {limits.depth} levels, "
+        f"{limits.look_back} rows of look-back"
+    )
