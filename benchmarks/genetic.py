@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from random import Random
 
-from benchmarks.random_grammar import FUNCTIONS, Grammar, literal
+from benchmarks.random_grammar import FITTING, Grammar, Slot, literal, slots, stands
 from factors.errors import FormulaError
-from factors.expression import SECTOR, Call, Expr, Number, call, is_sequence
+from factors.expression import Call, Expr, Number, call, is_sequence
 from factors.hypothesis import Candidate, Hypothesis
-from factors.operators import LITERAL_KINDS, Parameter, ParameterKind
+from factors.operators import LITERAL_KINDS, Operator, ParameterKind
 from factors.parse import parse
 from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 
@@ -35,7 +35,8 @@ POINT_REPLACE = 0.05
 MAX_LEVELS = 17
 
 _SAYING = "a formula"
-_Path = tuple[int, ...]
+_Place = tuple[tuple[int, ...], Expr, Slot]
+"""The positions of arguments on the way to a part, the part, and what may stand there."""
 
 
 class RandomResearcher:
@@ -117,58 +118,62 @@ def children(parent: Callable[[], Expr], grammar: Grammar, draw: Random) -> Iter
 
 
 def crossed(one: Expr, other: Expr, draw: Random) -> Expr:
-    """``one`` with one of its subtrees replaced by one of the other's.
+    """``one`` with one of its subtrees replaced by one of the other's that may stand there.
 
     Raises:
-        FormulaError: the new part may not stand there.
+        FormulaError: the other has none, or the language does not allow it.
     """
-    path, _ = _cut(one, draw)
-    return _planted(one, path, _cut(other, draw)[1])
+    path, _, slot = _cut(list(_places(one)), draw)
+    parts = [place for place in _places(other) if stands(slot, place[1])]
+    if not parts:
+        raise FormulaError("no part of the other may stand there")
+    return _planted(one, path, _cut(parts, draw)[1])
 
 
-def point_mutated(expr: Expr, grammar: Grammar, draw: Random) -> Expr:
-    """``expr`` with some of its nodes changed: an operator to one of like parameters, a leaf or literal to another.
+def point_mutated(expr: Expr, grammar: Grammar, draw: Random, slot: Slot = Slot.SERIES) -> Expr:
+    """``expr`` with some of its nodes changed: an operator to one of like arguments, a leaf or literal to another.
 
     Raises:
         FormulaError: a new operator does not take its arguments.
     """
     change = draw.random() < POINT_REPLACE
     if not isinstance(expr, Call) or is_sequence(expr):
-        return grammar.leaf(draw) if change else expr
-    kinds = [parameter.kind for parameter in expr.op.parameters]
-    alike = [op for op in FUNCTIONS if [parameter.kind for parameter in op.parameters] == kinds]
+        return draw.choice(grammar.leaves(draw, slot)) if change else expr
+    wanted, kinds = slots(expr.op), _kinds(expr.op)
+    alike = [op for op in FITTING[slot] if slots(op) == wanted and _kinds(op) == kinds]
     op = draw.choice(alike) if change else expr.op
-    given = zip(op.parameters, expr.args, strict=True)
-    return call(op.name, *(_argument(parameter, arg, grammar, draw) for parameter, arg in given))
+    args = []
+    for parameter, arg, of_arg in zip(op.parameters, expr.args, wanted, strict=True):
+        if of_arg:
+            args.append(point_mutated(arg, grammar, draw, of_arg))
+        elif parameter.kind in LITERAL_KINDS and draw.random() < POINT_REPLACE:
+            args.append(Number(literal(parameter, draw)))
+        else:
+            args.append(arg)
+    return call(op.name, *args)
 
 
-def _argument(parameter: Parameter, arg: Expr, grammar: Grammar, draw: Random) -> Expr:
-    if arg is SECTOR:
-        return arg
-    if parameter.kind in LITERAL_KINDS:
-        return Number(literal(parameter, draw)) if draw.random() < POINT_REPLACE else arg
-    return point_mutated(arg, grammar, draw)
+def _kinds(op: Operator) -> list[ParameterKind]:
+    return [parameter.kind for parameter in op.parameters]
 
 
-def _cut(expr: Expr, draw: Random) -> tuple[_Path, Expr]:
-    """A subtree and the way to it."""
-    places = list(_places(expr))
-    weights = [CUT_AT_CALL if isinstance(node, Call) else 1 - CUT_AT_CALL for _, node in places]
+def _cut(places: list[_Place], draw: Random) -> _Place:
+    weights = [CUT_AT_CALL if isinstance(node, Call) else 1 - CUT_AT_CALL for _, node, _ in places]
     return draw.choices(places, weights)[0]
 
 
-def _places(expr: Expr, path: _Path = ()) -> Iterator[tuple[_Path, Expr]]:
-    """Every part that is a series by itself, as often as it is written, with the positions of arguments on the way."""
+def _places(expr: Expr, path: tuple[int, ...] = (), slot: Slot = Slot.SERIES) -> Iterator[_Place]:
+    """Every part that has a value by itself, as often as it is written."""
     if is_sequence(expr):
         return
-    yield path, expr
+    yield path, expr, slot
     if isinstance(expr, Call):
-        for position, (parameter, arg) in enumerate(zip(expr.op.parameters, expr.args, strict=True)):
-            if parameter.kind is ParameterKind.SERIES:
-                yield from _places(arg, (*path, position))
+        for position, (arg, wanted) in enumerate(zip(expr.args, slots(expr.op), strict=True)):
+            if wanted:
+                yield from _places(arg, (*path, position), wanted)
 
 
-def _planted(expr: Expr, path: _Path, part: Expr) -> Expr:
+def _planted(expr: Expr, path: tuple[int, ...], part: Expr) -> Expr:
     if not path or not isinstance(expr, Call):
         return part
     args = list(expr.args)

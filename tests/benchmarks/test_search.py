@@ -10,10 +10,19 @@ import pytest
 from app.panels import load_panel
 from benchmarks import search
 from benchmarks.arms import ARMS, OPEN, Found, Outcome, outcome
-from benchmarks.genetic import MAX_LEVELS, POPULATION, GeneticResearcher, RandomResearcher, children, crossed, fitness
+from benchmarks.genetic import (
+    MAX_LEVELS,
+    POPULATION,
+    GeneticResearcher,
+    RandomResearcher,
+    children,
+    crossed,
+    fitness,
+    point_mutated,
+)
 from benchmarks.holdout import demo, published
 from benchmarks.intervals import ratio
-from benchmarks.random_grammar import FUNCTIONS, Grammar
+from benchmarks.random_grammar import FUNCTIONS, Grammar, slots, stands
 from factors.errors import ResearcherError
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.evaluator import evaluate
@@ -71,7 +80,7 @@ def test_random_formulas_are_legal_and_of_every_operator(drawn):
     assert set(FUNCTIONS) <= set(used)
     assert any(is_sequence(node) for formula in drawn for node in distinct(formula))
     assert {node.name for formula in drawn for node in distinct(formula) if isinstance(node, Field)} >= set(FIELDS)
-    assert max(formula.depth for formula in drawn) <= 8, "seven levels, and the window of a sequence"
+    assert max(formula.depth for formula in drawn) <= 9, "seven levels, a condition and the window of a sequence"
 
 
 def test_the_open_gate_refuses_none_of_them(drawn):
@@ -107,13 +116,26 @@ def test_children_are_legal_and_come_of_the_fit():
     assert all(grammar.legal(child) and child.depth <= MAX_LEVELS and child is not fit for child in bred)
     kept = {node for child in bred for node in distinct(child)}
     assert parse("TS_CORR($high, $volume, 10)", FIELDS) in kept
-    assert parse("TS_CORR($high, $volume, 20)", FIELDS) in kept, "a literal was changed"
 
 
 def test_a_crossing_puts_a_part_of_the_other_in_one_place():
     one, other = parse("$close + $close", FIELDS), parse("$open", FIELDS)
     found = {str(crossed(one, other, Random(seed))) for seed in range(40)}
     assert found == {"$open", "$open + $close", "$close + $open"}
+
+
+def test_a_point_mutation_changes_nodes_to_others_of_their_kind():
+    expr = parse("TS_CORR($high, $volume, 10)", FIELDS)
+    found = {str(point_mutated(expr, Grammar(FIELDS), Random(seed))) for seed in range(2000)}
+    assert {"TS_COV($high, $volume, 10)", "TS_CORR($low, $volume, 10)", "TS_CORR($high, $volume, 20)"} <= found
+    assert all(parse(text, FIELDS).op.pairs for text in found)
+
+
+def test_conditions_stand_where_one_is_asked_for_and_constants_beside_a_series(drawn):
+    for node in distinct(*drawn):
+        if isinstance(node, Call) and not is_sequence(node):
+            for slot, arg in zip(slots(node.op), node.args, strict=True):
+                assert slot is None or is_sequence(arg) or stands(slot, arg), node
 
 
 def test_fitness_is_the_rank_icir_without_the_penalty():
