@@ -1,0 +1,144 @@
+"""Ways of searching, and what one run of each comes to; only :func:`mined` knows how a run is made."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.runner import OFFLINE, Runner
+from app.settings import Settings
+from benchmarks.genetic import GeneticResearcher, RandomResearcher
+from benchmarks.holdout import Pair
+from factors.hypothesis import Factor
+from factors.regularization import Limits
+from graphs.offline import OfflineResearcher
+from graphs.researcher import Researcher
+from graphs.workbench import Workbench
+from storage.records import Records
+from storage.runs import Budget, Run, RunRequest
+
+OPEN = Limits(
+    length=256,
+    parameters=128,
+    fields=64,
+    depth=32,
+    look_back=100_000,
+    shared_nodes=256,
+    variation=1,
+    alignment=0,
+)
+"""A gate that refuses duplicates and what is no formula, and nothing else."""
+
+CANDIDATES = 8  #: a round
+ROUNDS = 1000  #: more than any run needs
+SECONDS = 86_400  #: likewise
+DIRECTION = "anything"  #: which is about no theme of the offline search
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A way of searching: who plays the agents, and what the gate refuses."""
+
+    researcher: Researcher
+    limits: Limits
+
+
+ARMS: Mapping[str, Arm] = {
+    "offline": Arm(OfflineResearcher(), Limits()),
+    "unregularized": Arm(OfflineResearcher(), OPEN),
+    "genetic": Arm(GeneticResearcher(), OPEN),
+    "random": Arm(RandomResearcher(), OPEN),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An accepted factor by its rank ICs, on valid as the run measured it and on the hold-out after the run."""
+
+    valid: float
+    holdout: float
+
+    @property
+    def hit(self) -> bool:
+        """Whether the hold-out keeps the sign and at least half of the size."""
+        return self.holdout * self.valid > 0 and abs(self.holdout) >= abs(self.valid) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        found: the accepted factors, in order of acceptance.
+        drafted: candidates that the gate judged, rewritten ones included.
+        duplicates: those that it refused as duplicates.
+        evaluations: candidates that were measured.
+        seconds: wall time of the run, the hold-out not included.
+    """
+
+    found: tuple[Found, ...]
+    drafted: int
+    duplicates: int
+    evaluations: int
+    seconds: float
+
+
+class _Runner(Runner):
+    """A runner whose runs are played by a given researcher."""
+
+    def __init__(self, settings: Settings, records: Records, researcher: Researcher) -> None:
+        super().__init__(settings, records)
+        self._researcher = researcher
+
+    def _workbench(self, run: Run) -> Workbench:
+        return replace(super()._workbench(run), researcher=self._researcher)
+
+
+def mined(arm: Arm, market: str, home: Path, records: Records, *, seed: int, evaluations: int) -> Run:
+    """A finished run of the state machine.
+
+    Raises:
+        RuntimeError: the run failed.
+    """
+    settings = Settings(home=home, limits=arm.limits, loosest_limits=arm.limits)
+    runner = _Runner(settings, records, arm.researcher)
+    budget = Budget(rounds=ROUNDS, candidates=CANDIDATES, evaluations=evaluations, seconds=SECONDS)
+    request = RunRequest(direction=DIRECTION, market=market, seed=seed, model=OFFLINE, budget=budget)
+    run = runner.execute(runner.submit(request).id)
+    if run.status != "succeeded":
+        raise RuntimeError(f"run of seed {seed} on {market} {run.status}: {run.error}")
+    return run
+
+
+def outcome(arm: Arm, pair: Pair, home: Path, folder: Path, *, seed: int, evaluations: int) -> Outcome:
+    """Run an arm on a pair's mined market with records of its own in ``folder``, then open the hold-out."""
+    market = pair.mined.market
+    with Records.open(f"sqlite:///{folder.absolute() / 'records.sqlite'}") as records:
+        started = time.perf_counter()
+        run = mined(arm, market, home, records, seed=seed, evaluations=evaluations)
+        seconds = time.perf_counter() - started
+        factors = records.library(market)
+        verdicts = _verdicts(records, run.id)
+    return Outcome(
+        found=_found(factors, pair),
+        drafted=len(verdicts),
+        duplicates=sum("duplicate" in failed for failed in verdicts),
+        evaluations=run.evaluations,
+        seconds=seconds,
+    )
+
+
+def _found(factors: list[Factor], pair: Pair) -> tuple[Found, ...]:
+    holdout = pair.rank_ics(factor.formula for factor in factors)
+    valid = [factor.splits["valid"].rank_ic or 0.0 for factor in factors]
+    return tuple(map(Found, valid, holdout))
+
+
+def _verdicts(records: Records, run_id: str) -> list[set[str]]:
+    """For each candidate that the gate judged, the names of the checks that it failed."""
+    verdicts, after = [], 0
+    while events := records.events(run_id, after=after):
+        after = events[-1].seq
+        checks = [event.data["verdict"]["checks"] for event in events if event.type == "candidate.judged"]
+        verdicts += [{check["name"] for check in of_one if not check["passed"]} for of_one in checks]
+    return verdicts
