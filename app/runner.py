@@ -76,7 +76,7 @@ class Runner:
             return self.records.finish_run(run_id, "cancelled")
         run = self.records.start_run(run_id, self.executor)
         try:
-            state = mine(self._workbench(run))
+            state = mine(self.workbench(run))
         except AlphaAgentError as error:
             return self.records.finish_run(run_id, "failed", str(error))
         except Exception as error:
@@ -95,7 +95,8 @@ class Runner:
         for run in self.records.abandoned(lambda executor: executor != self.executor and is_alive(executor)):
             self.records.finish_run(run.id, "failed", "the process that ran it stopped")
 
-    def _workbench(self, run: Run) -> Workbench:
+    def workbench(self, run: Run) -> Workbench:
+        """The tools of a run that has started."""
         snapshot = open_market(self.settings.home, run.market, run.snapshot)
         panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds

@@ -83,15 +83,16 @@ class Outcome:
     seconds: float
 
 
-class _Runner(Runner):
+class SearchRunner(Runner):
     """A runner whose runs are played by a given researcher."""
 
     def __init__(self, settings: Settings, records: Records, researcher: Researcher) -> None:
         super().__init__(settings, records)
         self._researcher = researcher
 
-    def _workbench(self, run: Run) -> Workbench:
-        return replace(super()._workbench(run), researcher=self._researcher)
+    def workbench(self, run: Run) -> Workbench:
+        """The runner's own, with that researcher."""
+        return replace(super().workbench(run), researcher=self._researcher)
 
 
 def mined(arm: Arm, market: str, home: Path, records: Records, *, seed: int, evaluations: int) -> Run:
@@ -101,7 +102,7 @@ def mined(arm: Arm, market: str, home: Path, records: Records, *, seed: int, eva
         RuntimeError: the run failed.
     """
     settings = Settings(home=home, limits=arm.limits, loosest_limits=arm.limits)
-    runner = _Runner(settings, records, arm.researcher)
+    runner = SearchRunner(settings, records, arm.researcher)
     budget = Budget(rounds=ROUNDS, candidates=CANDIDATES, evaluations=evaluations, seconds=SECONDS)
     request = RunRequest(direction=DIRECTION, market=market, seed=seed, model=OFFLINE, budget=budget)
     run = runner.execute(runner.submit(request).id)

@@ -15,7 +15,7 @@ Both say the same sentence for every formula, vouch for all of them and rewrite 
 The population that comes first is a fifth of 200 evaluations; gplearn's 1,000 and Koza's 500 would never be bred from.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from random import Random
 
@@ -42,10 +42,12 @@ _Place = tuple[tuple[int, ...], Expr, Slot]
 class RandomResearcher:
     """A :class:`graphs.researcher.Researcher` that draws each formula by itself, whatever was measured before."""
 
+    name = "random"  #: what draws are seeded with
+
     @property
-    def name(self) -> str:
-        """What a report says."""
-        return "random"
+    def prompts(self) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     def propose(self, _brief: Brief) -> Idea:
         """The same words always."""
@@ -61,9 +63,10 @@ class RandomResearcher:
         """Nothing."""
         return [None for _ in refused]
 
-    def judge(self, _hypothesis: Hypothesis, _candidate: Candidate, _expr: Expr) -> Alignment:
+    def judge(self, _hypothesis: Hypothesis, candidates: Sequence[tuple[Candidate, Expr]]) -> list[Alignment | None]:
         """Full agreement, as nothing is said."""
-        return Alignment(hypothesis_description=1, hypothesis_reason="", description_formula=1, formula_reason="")
+        full = Alignment(hypothesis_description=1, hypothesis_reason="", description_formula=1, formula_reason="")
+        return [full for _ in candidates]
 
     def reflect(self, _brief: Brief, _hypothesis: Hypothesis, _trials: list[Trial]) -> Feedback:
         """Nothing is learnt from a round as a whole."""
@@ -76,10 +79,7 @@ class RandomResearcher:
 class GeneticResearcher(RandomResearcher):
     """Random trees first, then children of the fittest; fitness is the rank ICIR on valid, null counts as 0."""
 
-    @property
-    def name(self) -> str:
-        """What a report says."""
-        return "genetic"
+    name = "genetic"
 
     def _formulas(self, brief: Brief, draw: Random) -> Iterator[Expr]:
         grammar = Grammar(brief.fields)

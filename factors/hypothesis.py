@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from factors.canonical import canonical
 from factors.evaluation import SplitMetrics
 from factors.expression import Expr
+from factors.prose import Prose
 
 Move = Literal["new", "refine", "cross"]
 """How a hypothesis comes about: out of nothing, from one before it, or from two."""
@@ -41,8 +42,8 @@ class Variable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(max_length=200)
-    role: str = Field(max_length=500)
+    name: Prose = Field(max_length=200)
+    role: Prose = Field(max_length=500)
 
 
 class Candidate(BaseModel):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis, Variable
+from factors.prose import Prose
 from graphs import questions
 from graphs.chat import Chat
 from graphs.endpoint import Endpoint
@@ -17,15 +18,11 @@ from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
 AGENTS = ("idea", "factor", "revise", "judge", "feedback", "repair")
 
 
-def _on_one_line(name: object) -> object:
-    return " ".join("".join(c if c.isprintable() else " " for c in name).split()) if isinstance(name, str) else name
-
-
 class _Formula(BaseModel):
     """One candidate as a model writes it."""
 
-    name: Annotated[str, BeforeValidator(_on_one_line)] = Field(min_length=1, max_length=120)
-    description: str = Field(min_length=1, max_length=2000)
+    name: Prose = Field(min_length=1, max_length=120)
+    description: Prose = Field(min_length=1, max_length=2000)
     formula: str = Field(max_length=4000)
     variables: list[Variable] = Field(default_factory=list, max_length=32)
 

@@ -15,11 +15,13 @@ from importlib import resources
 from factors.alphas import published
 from factors.columns import meaning
 from factors.operators import COMPOSITES, MAX_WINDOW, OPERATORS, Form
+from factors.prose import on_one_line
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 LONGEST = 400  #: characters of one quoted text
-_EXAMPLES = 4
-_WINDOWS = f"d, n, fast and slow are whole numbers from 1 to {MAX_WINDOW}."
+_EXAMPLES = 2
+_OVER_WINDOW = re.compile(r" over (the last )?d rows")  # which is said once, above the table
+_WINDOWS = f"d, n, fast and slow are whole numbers from 1 to {MAX_WINDOW}; what takes d looks at the last d rows."
 
 
 class Words(str):
@@ -65,7 +67,7 @@ def render(name: str, **values: object) -> Prompt:
 def quoted(value: object, longest: int = LONGEST) -> Words:
     """A value as data: a JSON string, number or object on one line; of several, a line each.
 
-    Strings are cut after ``longest`` characters, and what is not printable in them is a space; :class:`Words` stay.
+    Strings are made one line of printable characters and cut after ``longest``; :class:`Words` stay as they are.
     """
     if isinstance(value, Words):
         return value
@@ -81,8 +83,8 @@ def version(name: str) -> str:
 
 def _plain(value: object, longest: int) -> object:
     if isinstance(value, str):
-        printable = "".join(character if character.isprintable() else " " for character in value)
-        return printable if len(printable) <= longest else f"{printable[:longest]}…"
+        line = on_one_line(value)
+        return line if len(line) <= longest else f"{line[:longest]}…"
     if isinstance(value, Mapping):
         return {str(_plain(str(key), longest)): _plain(item, longest) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -126,7 +128,7 @@ def field_table(fields: Iterable[str]) -> Words:
 
 
 def _explained(form: Form) -> str:
-    return f"{_signature(form)}: {form.doc}"
+    return f"{_signature(form)}: {_OVER_WINDOW.sub('', form.doc)}"
 
 
 def _signature(form: Form) -> str:

@@ -8,10 +8,12 @@ from factors.wording import in_words
 from graphs.prompts import Prompt, Words, examples, field_table, operator_names, operator_table, quoted, render
 from graphs.researcher import Brief, Trial
 from graphs.selection import anchor, earlier, explored, lessons, library, task
-from graphs.summaries import diagnostics, operators_of, outcome
+from graphs.summaries import diagnostics, operators_of, outcome, refusal
 
 _DIRECTION = 2000  # characters, as many as a person may write
-_FORMULA = 600  # characters of a formula in words
+_DESCRIPTION, _FORMULA = 300, 600  # characters of what the judge compares
+_PARTS, _PART = 5, 90  # parts to avoid, and their characters
+_REFUSED = 3  # candidates of a round that Eval reads of beside those that were measured
 
 
 def idea(brief: Brief) -> Prompt:
@@ -39,7 +41,7 @@ def factor(brief: Brief, hypothesis: Hypothesis, count: int) -> Prompt:
         operators=operator_table(),
         examples=examples(frozenset(brief.fields)),
         limits=_limits(brief),
-        avoid=brief.avoid,
+        avoid=quoted(brief.avoid[:_PARTS], _PART),
         trials=earlier(brief),
     )
 
@@ -52,8 +54,8 @@ def revise(brief: Brief, hypothesis: Hypothesis, refused: Sequence[Trial]) -> Pr
         fields=field_table(brief.fields),
         operators=operator_names(operators_of(refused, brief.fields)),
         limits=_limits(brief),
-        avoid=brief.avoid,
-        refused=[outcome(trial) for trial in refused],
+        avoid=quoted(brief.avoid[:_PARTS], _PART),
+        refused=[refusal(trial) for trial in refused],
     )
 
 
@@ -64,7 +66,11 @@ def judge(hypothesis: Hypothesis, candidates: Sequence[tuple[Candidate, Expr]]) 
         hypothesis=hypothesis.statement,
         specification=hypothesis.specification,
         candidates=[
-            {"number": number, "description": candidate.description, "computes": in_words(expr)[:_FORMULA]}
+            {
+                "number": number,
+                "description": candidate.description[:_DESCRIPTION],
+                "computes": in_words(expr)[:_FORMULA],
+            }
             for number, (candidate, expr) in enumerate(candidates, start=1)
         ],
     )
@@ -78,12 +84,12 @@ def feedback(brief: Brief, hypothesis: Hypothesis, trials: Sequence[Trial]) -> P
         direction=quoted(brief.direction, _DIRECTION),
         hypothesis=_told(hypothesis),
         measured=diagnostics(measured),
-        refused=[outcome(trial) for trial in trials if not trial.evaluation],
+        refused=[outcome(trial) for trial in trials if not trial.evaluation][:_REFUSED],
     )
 
 
 def _told(hypothesis: Hypothesis) -> dict[str, object]:
-    return hypothesis.model_dump(include={"statement", "specification", "justification", "horizon_days"})
+    return hypothesis.model_dump(include={"statement", "specification", "horizon_days"})
 
 
 def _limits(brief: Brief) -> Words:

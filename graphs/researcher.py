@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from factors.evaluation import Evaluation
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Factor, Hypothesis, Move, Variable
+from factors.prose import Prose
 from factors.regularization import Limits, agreement
 from factors.verdict import Check, Verdict
 
@@ -56,9 +57,9 @@ class Feedback(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     supported: bool
-    lesson: str = Field(max_length=2000)
+    lesson: Prose = Field(max_length=2000)
     action: Literal["refine", "pivot", "stop"]
-    focus: str = Field(default="", max_length=1000)
+    focus: Prose = Field(default="", max_length=1000)
 
 
 class Brief(BaseModel):
@@ -104,11 +105,11 @@ class Idea(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    statement: str = Field(min_length=1, max_length=2000)
-    observation: str = Field(max_length=2000)
-    knowledge: str = Field(max_length=2000)
-    justification: str = Field(max_length=2000)
-    specification: str = Field(max_length=2000)
+    statement: Prose = Field(min_length=1, max_length=2000)
+    observation: Prose = Field(max_length=2000)
+    knowledge: Prose = Field(max_length=2000)
+    justification: Prose = Field(max_length=2000)
+    specification: Prose = Field(max_length=2000)
     horizon_days: int = Field(ge=1, le=60)
 
 
@@ -117,8 +118,8 @@ class Draft(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=120)
-    description: str = Field(min_length=1, max_length=2000)
+    name: Prose = Field(min_length=1, max_length=120)
+    description: Prose = Field(min_length=1, max_length=2000)
     formula: str = Field(max_length=4000)
     variables: tuple[Variable, ...] = ()
     parents: tuple[str, ...] = ()
@@ -130,9 +131,9 @@ class Alignment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hypothesis_description: float = Field(ge=0, le=1)
-    hypothesis_reason: str = Field(max_length=2000)
+    hypothesis_reason: Prose = Field(max_length=2000)
     description_formula: float = Field(ge=0, le=1)
-    formula_reason: str = Field(max_length=2000)
+    formula_reason: Prose = Field(max_length=2000)
 
     @property
     def agreement(self) -> float:

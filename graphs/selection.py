@@ -7,8 +7,8 @@ from graphs.prompts import Words, quoted
 from graphs.researcher import Brief, Trial
 from graphs.summaries import outcome
 
-_FACTORS, _TRIALS, _HYPOTHESES, _LESSONS = 8, 10, 6, 3
-_SHORT = 160  # characters
+_FACTORS, _TRIALS, _HYPOTHESES, _LESSONS = 5, 6, 5, 2
+_SHORT, _LESSON = 100, 200  # characters
 _DECAYED = 0.5  # share of the train rank IC that valid keeps of a factor that holds
 _STEM = 5
 
@@ -43,7 +43,8 @@ def explored(brief: Brief) -> Words:
 def lessons(brief: Brief) -> Words:
     """What the last rounds taught."""
     last = list(brief.feedback.values())[-_LESSONS:]
-    return quoted([{"lesson": one.lesson, "next": one.focus} if one.focus else {"lesson": one.lesson} for one in last])
+    told = [{"lesson": one.lesson, "next": one.focus} if one.focus else {"lesson": one.lesson} for one in last]
+    return quoted(told, _LESSON)
 
 
 def earlier(brief: Brief) -> list[Words]:
@@ -69,7 +70,7 @@ def library(brief: Brief) -> list[Words]:
 def _factor(factor: Factor) -> Words:
     train, valid = (factor.splits[split].rank_ic or 0.0 for split in ("train", "valid"))
     mark = ", decayed" if valid < _DECAYED * train else ""
-    return Words(f"{quoted(factor.formula, _SHORT)}: train {train:.4f}, valid {valid:.4f}{mark}")
+    return Words(f"{quoted(factor.formula, _SHORT)}: {train:.4f}, {valid:.4f}{mark}")
 
 
 def _stems(text: str) -> set[str]:

@@ -11,19 +11,24 @@ from factors.verdict import hints
 from graphs.prompts import Words, quoted
 from graphs.researcher import Trial
 
-_AT_LENGTH = 3  # measured candidates of a round that are told in full
-_HINTS = 300  # characters
+_AT_LENGTH = 1  # measured candidates of a round that are told in full
+_FORMULA, _HINT = 150, 60  # characters, where a trial is told in short
 
 
 def outcome(trial: Trial) -> Words:
-    """One trial on a line: name, formula, the rank ICs, then the failed checks with their hints."""
-    words = [f"{quoted(trial.candidate.name, 60)}: {quoted(trial.candidate.formula)}"]
+    """One trial on a line: formula, rank IC by split, what the first failed check says, or that it was accepted."""
+    words: list[str] = [quoted(trial.candidate.formula, _FORMULA)]
     if trial.evaluation:
-        words.append(", ".join(f"{split} rank IC {_figure(m.rank_ic)}" for split, m in trial.evaluation.splits.items()))
+        words.append("rank IC " + ", ".join(_figure(found.rank_ic) for found in trial.evaluation.splits.values()))
     failed = hints((*trial.verdict.checks, *trial.admission))
     if failed:
-        words.append(f"refused: {quoted(' | '.join(failed), _HINTS)}")
+        words.append(f"refused: {quoted(failed[0], _HINT)}")
     return Words("; ".join([*words, *(["accepted"] if trial.accepted else [])]))
+
+
+def refusal(trial: Trial) -> Words:
+    """A refused trial with all that its verdict says, for a rewrite."""
+    return Words(f"{quoted(trial.candidate.formula)}; {quoted(' | '.join(hints(trial.verdict.checks)))}")
 
 
 def diagnostics(measured: Sequence[Trial]) -> list[Words]:
@@ -45,20 +50,22 @@ def operators_of(trials: Iterable[Trial], fields: Collection[str]) -> set[str]:
 
 def _at_length(trial: Trial) -> Words:
     splits = trial.evaluation.splits if trial.evaluation else {}
-    redundancy = {check.name: check.value for check in trial.admission}.get("redundancy")
-    lines = [str(outcome(trial)), *(f"  {split}: {_measured(metrics)}" for split, metrics in splits.items())]
+    valid = splits.get("valid")
+    figures = {
+        "coverage": valid.coverage if valid else None,
+        "turnover": valid.turnover if valid else None,
+        "redundancy": {check.name: check.value for check in trial.admission}.get("redundancy"),
+    }
     slope = yearly_slope([year for metrics in splits.values() for year in metrics.years])
-    lines.append(f"  redundancy {_figure(redundancy, 2)}; slope {_figure(slope)} a year")
-    return Words("\n".join(lines))
+    held = ", ".join(f"{name} {_figure(value, 2)}" for name, value in figures.items())
+    lines = (f"  {split}: {_measured(metrics)}" for split, metrics in splits.items())
+    return Words("\n".join([outcome(trial), *lines, f"  {held}, slope {_figure(slope)} a year"]))
 
 
 def _measured(metrics: SplitMetrics) -> str:
-    by_days = " ".join(f"{at.horizon}d {_figure(at.rank_ic)}" for at in metrics.horizons)
+    by_days = " ".join(f"{at.horizon}d {_figure(at.rank_ic, 3)}" for at in metrics.horizons)
     by_year = " ".join(f"{at.year} {_figure(at.rank_ic, 3)}" for at in metrics.years)
-    return (
-        f"ICIR {_figure(metrics.rank_icir, 3)}, t {_figure(metrics.rank_t_stat, 1)}; {by_days}; {by_year}; "
-        f"coverage {_figure(metrics.coverage, 2)}, turnover {_figure(metrics.turnover, 2)}"
-    )
+    return f"ICIR {_figure(metrics.rank_icir, 3)}, t {_figure(metrics.rank_t_stat, 1)}; {by_days}; {by_year}"
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

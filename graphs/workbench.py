@@ -83,7 +83,6 @@ class Workbench:
         }
         if began is not None:
             return began.model_copy(update=known)
-        accepted = [trial.candidate.formula for trial in state["trials"] if trial.accepted]
         return Brief(
             direction=self.run.direction,
             seed=self.run.seed,
@@ -91,9 +90,14 @@ class Workbench:
             fields=tuple(self.panel.fields),
             library=self.library,
             limits=self.limits,
-            avoid=tuple(map(str, recurrent([*self._library, *map(self.parsed, accepted)]))),
+            avoid=self.recurrent_parts(state["trials"]),
             **known,
         )
+
+    def recurrent_parts(self, trials: Iterable[Trial]) -> tuple[str, ...]:
+        """Parts that recur in the library and in what these trials have added to it."""
+        accepted = (self.parsed(trial.candidate.formula) for trial in trials if trial.accepted)
+        return tuple(map(str, recurrent([*self._library, *accepted])))
 
     def zoo(self, trials: Iterable[Trial]) -> Zoo:
         """The alphas known after these trials: those of the start, the accepted, and as duplicates only, the rest."""

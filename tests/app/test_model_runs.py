@@ -1,13 +1,18 @@
 """Whole runs whose agents a scripted model on loopback plays, through the real client, with and without faults."""
 
 import json
+from itertools import cycle
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from factors.parse import parse
+from factors.prose import on_one_line
 from storage.records import Records
 from tests.chat_server import ChatServer, Fault, completion
 
+INJECTIONS = json.loads((Path(__file__).parents[1] / "injections.json").read_text())
 KEY = "sk-canary-5301"
 MODELS = json.dumps({"gpt-5-mini": {"timeout": 5, "max_output_tokens": 1000}})
 FORMULAS = [
@@ -77,14 +82,14 @@ def mine(new_home, cli):
     """Mines with a model that plays; gives the answer, the run's events and its home."""
     servers = []
 
-    def run(play, *arguments, **environment):
+    def run(play, *arguments, direction="volume {direction} {{library}}", **environment):
         server = ChatServer(play)
         servers.append(server)
         home = new_home()
         answer = cli(
-            home, "mine", "volume {direction} {{library}}", "--market", "small", "--rounds", "3", "--attempts", "1",
-            "--json", *arguments, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=server.url, ALPHAAGENT_MODELS=MODELS,
-            **environment,
+            home, "mine", direction, "--market", "small", "--rounds", "3", "--attempts", "1",
+            "--json", *arguments,
+            **{"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url, "ALPHAAGENT_MODELS": MODELS, **environment},
         )  # fmt: skip
         with Records.open(f"sqlite:///{home}/records.sqlite") as records:
             [newest], _ = records.runs(limit=1)
@@ -94,6 +99,10 @@ def mine(new_home, cli):
     yield run
     for server in servers:
         server.close()
+
+
+def files(home):
+    return {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
 
 
 def leaks(home, *texts):
@@ -154,3 +163,154 @@ def test_a_run_that_never_gets_a_hypothesis_fails_with_the_reason(mine):
     assert [event.data["kind"] for event in events if event.type == "agent.failed"] == ["authentication"] * 3
     assert len(server.requests) == 3
     assert not leaks(home, answer.out, answer.err)
+
+
+class Hostile(Competent):
+    """Puts payloads, each in turn, wherever a model may write; its formulas are sound ones and payloads."""
+
+    def __init__(self):
+        super().__init__()
+        self._payloads = cycle(INJECTIONS)
+
+    def __call__(self, body):
+        shape = body["response_format"]["json_schema"]["name"]
+        if shape != "formulas":
+            return self._poisoned(ANSWERS[shape])
+        formulas = [f"RANK(TS_MEAN($close, {5 + next(self._windows)}))", next(self._payloads)[:4000]]
+        return {
+            "candidates": [
+                {
+                    "name": on_one_line(next(self._payloads))[:120],
+                    "description": next(self._payloads),
+                    "formula": formula,
+                    "variables": [{"name": next(self._payloads)[:200], "role": next(self._payloads)[:500]}],
+                }
+                for formula in formulas * 4
+            ]
+        }
+
+    _windows = cycle(range(90))
+
+    def _poisoned(self, answer):
+        if isinstance(answer, dict):
+            return {key: self._poisoned(value) if key != "action" else value for key, value in answer.items()}
+        if isinstance(answer, list):
+            return [self._poisoned(item) for item in answer]
+        return next(self._payloads)[:1000] if isinstance(answer, str) else answer
+
+
+FREE = {"statement", "observation", "knowledge", "justification", "specification", "name", "role", "description",
+        "formula", "hint", "lesson", "focus", "hypothesis", "direction", "message"}  # fmt: skip
+
+
+def written(document, key=""):
+    """Every text of a JSON document with the key it stands under."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield name, "key of an object"
+            yield from written(value, name)
+    elif isinstance(document, list):
+        for item in document:
+            yield from written(item, key)
+    elif isinstance(document, str):
+        yield document, key
+
+
+@pytest.mark.parametrize("direction", INJECTIONS[::40], ids=range(5))
+def test_payloads_stay_in_the_fields_that_people_and_models_write(mine, direction):
+    """What is not free text is the same as in a run of harmless words, and nothing but the records is written."""
+    harmless, _, clean, _ = mine(Competent(), "--rounds", "8", "--directions", "2")
+    answer, events, home, server = mine(Hostile(), "--rounds", "8", "--directions", "2", direction=f"x {direction}")
+    assert (answer.status, answer.json["status"], answer.json["rounds"]) == (0, "succeeded", 8)
+    assert harmless.json["status"] == "succeeded"
+    lines = {on_one_line(payload)[:60] for payload in INJECTIONS if len(on_one_line(payload)) > 12}
+    seen = set()
+    for event in events:
+        for text, key in written(event.data):
+            found = {line for line in lines if on_one_line(text).startswith(line)}
+            assert not found or key in FREE, (event.type, key, text)
+            seen |= found
+    assert len(seen) > 100
+    drafted = [event.data["candidate"] for event in events if event.type == "candidate.drafted"]
+    for event in events:
+        if event.type == "candidate.evaluated":
+            parse(event.data["evaluation"]["formula"])
+    assert all(one["name"].isprintable() and one["description"].isprintable() for one in drafted)
+    assert files(home) <= files(clean)
+    assert not leaks(home, answer.out, answer.err)
+    assert "\x1b" not in answer.out + answer.err
+    prompts = [body["messages"][-1]["content"] for body in server.requests]
+    assert not any(KEY in prompt for prompt in prompts)
+
+
+def test_a_run_of_several_directions_asks_its_models_side_by_side(mine):
+    """Three rounds begin before any ends, and each costs what it would alone."""
+    answer, events, _, server = mine(Competent(), "--directions", "3")
+    kinds = [(event.type, event.data.get("round")) for event in events]
+    first_end = next(k for k, (kind, _) in enumerate(kinds) if kind == "round.completed")
+    assert {number for kind, number in kinds[:first_end] if kind == "hypothesis.proposed"} == {1, 2, 3}
+    assert answer.json["model_calls"] == len(server.requests)
+    assert answer.json["rounds"] == 3
+
+
+def test_what_calls_cost_is_counted_where_the_price_is_known(mine):
+    models = {"gpt-5-mini": {"input_price": 2.0, "output_price": 10.0}, "small": {}}
+    answer, _, _, server = mine(Competent(), ALPHAAGENT_MODELS=json.dumps(models), ALPHAAGENT_CHAT="small")
+    asked = [body["model"] for body in server.requests]
+    priced, unpriced = asked.count("gpt-5-mini"), asked.count("small")
+    assert answer.json["usd"] == pytest.approx(priced * (100 * 2 + 20 * 10) / 1e6)
+    assert (answer.json["unpriced_calls"], priced > 0) == (unpriced, True)
+    models = {"gpt-5-mini": {"input_price": 2.0, "output_price": 10.0, "max_output_tokens": 1000}}
+    answer, events, _, _ = mine(Competent(), "--usd", "0.02", ALPHAAGENT_MODELS=json.dumps(models))
+    assert (events[-1].type, events[-1].data["limit"]) == ("run.succeeded", "usd")
+    assert 0 < answer.json["usd"] <= 0.02
+
+
+def test_a_budget_without_room_for_the_first_call_ends_the_run_as_succeeded(mine):
+    answer, events, _, server = mine(Competent(), "--input-tokens", 10)
+    assert (answer.status, answer.json["status"], answer.json["error"]) == (0, "succeeded", None)
+    assert (events[-1].data["reason"], events[-1].data["limit"]) == ("budget", "input_tokens")
+    assert not server.requests
+
+
+def test_a_user_s_allowance_ends_the_run_and_refuses_the_next(new_home, cli):
+    server = ChatServer(Competent())
+    home = new_home()
+    environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url, "ALPHAAGENT_ALLOWANCE__MODEL_CALLS": "4"}
+    mined = cli(home, "mine", "d", "--market", "small", "--rounds", "3", "--json", **environment)
+    assert (mined.status, mined.json["status"], mined.json["model_calls"]) == (0, "succeeded", 4)
+    refused = cli(home, "mine", "d", "--market", "small", "--json", **environment)
+    assert (refused.status, len(server.requests)) == (2, 4)
+    assert "user model calls" in refused.err
+    offline = cli(
+        home, "mine", "d", "--market", "small", "--rounds", "1", "--model", "offline", "--json", **environment
+    )
+    assert offline.status == 2
+    server.close()
+
+
+def test_a_run_names_a_model_of_the_server_s_list(mine, new_home, cli):
+    models = json.dumps({"large": {"name": "vendor/large-1", "temperature": 0.3}})
+    answer, events, _, server = mine(Competent(), "--model", "large", ALPHAAGENT_MODELS=models)
+    assert answer.json["status"] == "succeeded"
+    assert {body["model"] for body in server.requests} == {"vendor/large-1"}
+    assert events[0].data["model"] == "large"
+    refused = cli(new_home(), "mine", "d", "--market", "small", "--model", "huge", OPENAI_API_KEY=KEY)
+    assert refused.status == 2
+    assert "model 'huge' is not one of this server's: gpt-5-mini, offline" in refused.err
+
+
+def test_each_result_names_the_prompts_that_led_to_it(mine):
+    answer, events, _, _ = mine(Competent())
+    by_type = {event.type: event.data for event in events}
+    versions = answer.json["accepted"][0]["lineage"]["prompts"]
+    for kind, agent in (
+        ("hypothesis.proposed", "idea"), ("candidate.drafted", "revise"), ("candidate.judged", "judge"),
+        ("round.completed", "feedback"),
+    ):  # fmt: skip
+        assert by_type[kind]["prompt"] == versions[agent]
+    templates = {
+        event.data["call"]["agent"]: event.data["call"]["template"] for event in events if "call" in event.data
+    }
+    assert templates == {agent: versions[agent] for agent in templates}
+    assert len(templates) == 5

@@ -1,0 +1,21 @@
+"""Text that people and models write, made safe to show: one line of printable characters."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+
+def on_one_line(text: str) -> str:
+    """A text with what is not printable, and each run of blanks, as one space; none at its ends.
+
+    Line breaks, terminal escapes, and marks that reorder or hide what follows are not printable.
+    """
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _if_text(value: object) -> object:
+    return on_one_line(value) if isinstance(value, str) else value
+
+
+Prose = Annotated[str, BeforeValidator(_if_text)]
+"""A field of such text."""
