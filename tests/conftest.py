@@ -31,6 +31,11 @@ COMMAND = (sys.executable, "-W", "error", "-c", "from app.cli import main; main(
 SHARED_DATA = Path(os.environ.get("ALPHAAGENT_SHARED_DATA", ROOT / ".." / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the few long tests, or the last of them would keep one core waiting for the other."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the command line gave back."""
