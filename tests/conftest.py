@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
 from app.cli import main
 from factors.demo_market import demo_market
@@ -28,6 +29,11 @@ COMMAND = (sys.executable, "-W", "error", "-c", "from app.cli import main; main(
 
 
 SHARED_DATA = Path(os.environ.get("ALPHAAGENT_SHARED_DATA", ROOT / ".." / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the few long tests, or the last of them would keep one core waiting for the other."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
 
 
 @dataclass(frozen=True)
@@ -159,10 +165,11 @@ def cli():
     """The command line in this process: ``cli(home, *arguments)``."""
 
     def run(home, *arguments, **environment):
-        out, err = io.StringIO(), io.StringIO()
+        out, err, environ = io.StringIO(), io.StringIO(), _environment(home, **environment)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["alphaagent", *map(str, arguments)])
-            patch.setattr(os, "environ", _environment(home, **environment))
+            patch.setattr(os, "environ", environ)
+            patch.setattr(Console, "_environ", environ)  # Rich would go on with the one that it was imported with
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
                     main()

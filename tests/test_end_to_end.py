@@ -3,7 +3,7 @@
 import json
 
 
-def test_what_the_service_mines_the_command_line_can_check(new_home, serve, alphaagent):
+def test_what_the_service_mines_the_command_line_can_check(new_home, serve, cli, alphaagent):
     home = new_home()
     service = serve(home)
     assert service.get("/healthz").json() == {"status": "ok"}
@@ -34,9 +34,9 @@ def test_what_the_service_mines_the_command_line_can_check(new_home, serve, alph
     assert listed.json == library
 
     best = library[0]
-    measured = alphaagent(home, "eval", best["formula"], "--market", "small", "--json").json
+    measured = cli(home, "eval", best["formula"], "--market", "small", "--json").json
     assert (measured["snapshot"], measured["splits"]) == (best["snapshot"], best["splits"])
-    again = alphaagent(home, "check", best["formula"], "--market", "small", "--json")
+    again = cli(home, "check", best["formula"], "--market", "small", "--json")
     assert again.status == 1
     assert "duplicate" in [check["name"] for check in again.json["checks"] if not check["passed"]]
 

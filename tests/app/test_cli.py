@@ -145,15 +145,15 @@ def test_people_read_of_a_market_what_it_holds(kept, cli, small):
     assert f"valid to {small.valid_end}, hold-out sealed" in answer.out
 
 
-def test_the_operator_table_is_complete(kept, alphaagent):
-    table = alphaagent(kept, "operators").out
+def test_the_operator_table_is_complete(kept, cli):
+    table = cli(kept, "operators").out
     assert all(op.signature in table for op in OPERATORS.values())
     assert all(one.signature in table and one.expansion in table for one in COMPOSITES)
     assert re.search(r"TS_MEAN\(x, d: 1\.\.1000\) +│ mean of x over the last d rows +│ d - 1 +│ Mean ", table)
 
 
-def test_the_operator_table_fits_a_terminal(kept, alphaagent):
-    table = alphaagent(kept, "operators", COLUMNS="100").out
+def test_the_operator_table_fits_a_terminal(kept, cli):
+    table = cli(kept, "operators", COLUMNS="100").out
     assert max(map(len, table.splitlines())) == 100
     assert all(op.signature in table for op in OPERATORS.values())
     assert "…" not in table.replace("1, 2, …, d", "").replace("d, d-1, …, 1", "")
@@ -227,8 +227,8 @@ def test_a_run_may_have_limits_of_its_own_within_the_server_s(kept, cli):
     assert cli(kept, *run, "--limit", "length=3", "--limit", "parameters=1").status == 0
 
 
-def test_check_refuses_a_formula_of_about_a_hundred_nodes_with_a_hint(kept, alphaagent):
-    answer = alphaagent(kept, "check", " + ".join(["(ABS($close) + ABS($open))"] * 16) + " + $low * $high", "--json")
+def test_check_refuses_a_formula_of_about_a_hundred_nodes_with_a_hint(kept, cli):
+    answer = cli(kept, "check", " + ".join(["(ABS($close) + ABS($open))"] * 16) + " + $low * $high", "--json")
     assert (answer.status, answer.err) == (1, "")
     assert answer.json["accepted"] is False
     failed = {check["name"]: check for check in answer.json["checks"] if not check["passed"]}

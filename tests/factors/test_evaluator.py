@@ -1,5 +1,7 @@
 """The fast evaluator against the exact reference, and its causality."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -54,10 +56,16 @@ def assert_close(fast, slow, scale):
     assert (difference <= allowed[known]).all(), difference.max()
 
 
+@cache
+def market(kind: str, seed: int):
+    """A sample market and its panel."""
+    sampled = sample_fields(np.random.default_rng(seed), kind)
+    return sampled, panel_of(*sampled[:3])
+
+
 def both(expr: Expr, kind: str, seed: int):
     """Fast and exact values of a formula on one sample market, and that market."""
-    fields, member, sector, first_row = sample_fields(np.random.default_rng(seed), kind)
-    panel = panel_of(fields, member, sector)
+    (fields, member, sector, first_row), panel = market(kind, seed)
     fast = grid_of(evaluate(expr, panel), panel, INSTRUMENTS, DAYS)
     bar = np.any([~np.isnan(grid) for grid in fields.values()], axis=0)
     with np.errstate(all="ignore"):

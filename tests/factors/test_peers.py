@@ -1,6 +1,7 @@
 """Operators and metrics against other projects' implementations: pandas, SciPy, TA-Lib and alphalens."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ PANDAS = {
 RESIDUE = {"constant": 1e-7}
 
 
+@cache
 def market(kind):
     """Fields, first rows and the panel of one sample market."""
     fields, member, sector, first_row = sample_fields(np.random.default_rng(11), kind)

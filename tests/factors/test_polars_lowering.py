@@ -1,6 +1,7 @@
 """The evaluator against the same formulas lowered to Polars."""
 
 import itertools
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -53,6 +54,7 @@ def differ(fast, slow, scale=0.0):
 def market():
     """A sample market as the evaluator's panel and as Polars' grid, ``market(kind, seed)``."""
 
+    @cache
     def build(kind, seed):
         fields, member, sector, _ = sample_fields(np.random.default_rng(seed), kind)
         fields["vwap"] = (fields["open"] + fields["high"] + fields["low"] + fields["close"]) / 4
