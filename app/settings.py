@@ -67,7 +67,8 @@ class Settings(BaseSettings):
         """
         allowed = list(dict.fromkeys([*self.models, self.reasoning, *([self.chat] if self.chat else [])]))
         if model not in allowed:
-            raise SettingError(f"model {model!r} is not one of this server's: {', '.join(allowed)}, offline")
+            known = ", ".join([*allowed, "offline"])
+            raise SettingError(f"model {model!r} is not one of this server's: {known}; ALPHAAGENT_MODELS adds others")
         found = self.models.get(model, Endpoint())
         key = found.api_key or self.openai_api_key
         if key is None:

@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _babble(self):
         """A stream that never ends, of well-formed pieces."""
         self._begin("text/event-stream")
-        piece = {"index": 0, "delta": {"role": "assistant", "content": "x" * 1000}, "finish_reason": None}
+        piece = {"index": 0, "delta": {"role": "assistant", "content": "x" * 50_000}, "finish_reason": None}
         until = time.monotonic() + 30
         while time.monotonic() < until and not self.server.closing.is_set():
             self._event({"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [piece]})

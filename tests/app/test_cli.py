@@ -322,9 +322,9 @@ def test_a_run_that_fails_is_told_in_the_document_and_in_one_line(new_home, cli)
     home = new_home()
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
-    answer = cli(home, *MINE, "--model", "gpt-5", OPENAI_API_KEY="secret-key", OPENAI_BASE_URL=address)
+    answer = cli(home, *MINE, "--model", "gpt-5-mini", OPENAI_API_KEY="secret-key", OPENAI_BASE_URL=address)
     assert answer.status == 2
-    assert re.fullmatch(r"error: model gpt-5 failed [^\n]+\n", answer.err)
+    assert re.fullmatch(r"error: model gpt-5-mini failed [^\n]+\n", answer.err)
     assert answer.json["status"] == "failed"
     assert f"error: {answer.json['error']}\n" == answer.err
     assert "secret-key" not in answer.out + answer.err
@@ -422,8 +422,9 @@ def test_what_is_no_formula_is_refused(kept, cli, listing, formula, words):
         (["mine", "  ", "--market", "small"], ["direction"]),
         (["mine", "x" * 2001, "--market", "small"], ["direction", "2000"]),
         (["mine", "momentum", "--market", "small", "--universe", "csi300"], ["csi300"]),
-        (["mine", "momentum", "--market", "small", "--model", "gpt-5"], ["OPENAI_API_KEY", "offline"]),
-        (["mine", "momentum", "--market", "small", "--model", "two\nlines"], ["OPENAI_API_KEY"]),
+        (["mine", "momentum", "--market", "small", "--model", "gpt-5-mini"], ["OPENAI_API_KEY", "offline"]),
+        (["mine", "momentum", "--market", "small", "--model", "gpt-9"], ["gpt-5-mini, offline", "ALPHAAGENT_MODELS"]),
+        (["mine", "momentum", "--market", "small", "--model", "two\nlines"], ["gpt-5-mini"]),
         (["data", "import", "{tmp}/none.csv", "--market", "new"], ["no such file"]),
         (["data", "import", "{tmp}", "--market", "new"], ["no such file"]),
     ],
@@ -554,7 +555,8 @@ def test_a_damaged_market_is_refused(new_home, cli):
 
 
 def test_a_setting_that_cannot_be_is_refused(kept, cli):
-    assert_refused(cli(kept, "data", "list", ALPHAAGENT_MODEL_TIMEOUT="soon"), "model_timeout")
+    models = '{"gpt-5": {"timeout": "soon"}}'
+    assert_refused(cli(kept, "data", "list", ALPHAAGENT_MODELS=models), "models.gpt-5.timeout")
 
 
 def test_a_home_may_be_named_from_the_user_s_own(tmp_path, cli):

@@ -261,9 +261,9 @@ def test_what_calls_cost_is_counted_where_the_price_is_known(mine):
     assert answer.json["usd"] == pytest.approx(priced * (100 * 2 + 20 * 10) / 1e6)
     assert (answer.json["unpriced_calls"], priced > 0) == (unpriced, True)
     models = {"gpt-5-mini": {"input_price": 2.0, "output_price": 10.0, "max_output_tokens": 1000}}
-    answer, events, _, _ = mine(Competent(), "--usd", "0.02", ALPHAAGENT_MODELS=json.dumps(models))
+    answer, events, _, _ = mine(Competent(), "--usd", "0.017", ALPHAAGENT_MODELS=json.dumps(models))
     assert (events[-1].type, events[-1].data["limit"]) == ("run.succeeded", "usd")
-    assert 0 < answer.json["usd"] <= 0.02
+    assert 0 < answer.json["usd"] <= 0.017
 
 
 def test_a_budget_without_room_for_the_first_call_ends_the_run_as_succeeded(mine):
@@ -302,13 +302,15 @@ def test_a_run_names_a_model_of_the_server_s_list(mine, new_home, cli):
 
 def test_each_result_names_the_prompts_that_led_to_it(mine):
     answer, events, _, _ = mine(Competent())
-    by_type = {event.type: event.data for event in events}
+    by_type = {event.type: event.data for event in reversed(events)}
     versions = answer.json["accepted"][0]["lineage"]["prompts"]
     for kind, agent in (
-        ("hypothesis.proposed", "idea"), ("candidate.drafted", "revise"), ("candidate.judged", "judge"),
+        ("hypothesis.proposed", "idea"), ("candidate.drafted", "factor"), ("candidate.judged", "judge"),
         ("round.completed", "feedback"),
     ):  # fmt: skip
         assert by_type[kind]["prompt"] == versions[agent]
+    drafted = [event.data for event in events if event.type == "candidate.drafted"]
+    assert all(one["prompt"] == versions["revise"] for one in drafted if one["candidate"]["attempt"])
     templates = {
         event.data["call"]["agent"]: event.data["call"]["template"] for event in events if "call" in event.data
     }

@@ -207,7 +207,7 @@ def test_what_is_not_there_is_404(client, path):
         (404, {**BODY, "universe": "csi300"}, ["csi300", "synthetic200"]),
         (422, {**BODY, "market": "../small"}, ["market name"]),
         (422, {**BODY, "market": "two\nlines"}, ["market name"]),
-        (422, {**BODY, "model": "gpt-5\n"}, ["OPENAI_API_KEY"]),
+        (422, {**BODY, "model": "gpt-5\n"}, ["gpt-5-mini"]),
         (422, {**BODY, "direction": " \n"}, ["/direction"]),
         (422, {**BODY, "direction": "x" * 2001}, ["/direction"]),
         (422, {**BODY, "direction": "\ud800"}, ["/direction"]),
@@ -372,7 +372,7 @@ def test_a_run_that_waits_for_a_model_does_not_hold_the_server_up(new_home, serv
         service.process.send_signal(SIGINT)  # unlike SIGTERM it lets threads end, were there any to wait for
         _, noise = service.process.communicate(timeout=10)
         call.close()
-    assert run["model"] == Settings(home=home).model
+    assert run["model"] == Settings(home=home).reasoning
     assert "Traceback" not in noise
     settings = Settings(home=home)
     with Records.open(settings.database_url) as records:
