@@ -91,6 +91,10 @@ def leaderboard(console: Console, run: Run, accepted: list[Factor]) -> None:
     """A run's accepted factors, best valid rank ICIR first."""
     outcome = f"Run {run.id} {run.status}: {run.rounds} rounds, {run.evaluations} evaluations, seed {run.seed}"
     console.print(f"\n{outcome}", highlight=False)
+    if run.model_calls:
+        unpriced = f", {run.unpriced_calls} calls without a known price" if run.unpriced_calls else ""
+        tokens = f"{run.input_tokens:,} tokens read, {run.output_tokens:,} written"
+        console.print(f"{run.model_calls} model calls: {tokens}, ${run.usd:.4f}{unpriced}", highlight=False)
     if run.error:
         console.print(f"[red]{escape(run.error)}[/]")
     if accepted:

@@ -7,7 +7,7 @@ from graphs.prompts import Words, quoted
 from graphs.researcher import Brief, Trial
 from graphs.summaries import outcome
 
-_FACTORS, _TRIALS, _HYPOTHESES, _LESSONS = 5, 6, 5, 2
+_FACTORS, _TRIALS, _HYPOTHESES, _LESSONS = 5, 5, 5, 2
 _SHORT, _LESSON = 100, 200  # characters
 _DECAYED = 0.5  # share of the train rank IC that valid keeps of a factor that holds
 _STEM = 5
