@@ -25,7 +25,7 @@ from factors.expression import Call, Expr, Number, call, is_sequence
 from factors.hypothesis import Candidate, Hypothesis
 from factors.operators import LITERAL_KINDS, Operator, ParameterKind
 from factors.parse import parse
-from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
+from graphs.researcher import LAMBDA, Alignment, Brief, Draft, Feedback, Idea, Trial
 
 POPULATION = 40  #: random trees that are measured before any is bred from
 TOURNAMENT = 7
@@ -77,7 +77,7 @@ class RandomResearcher:
 
 
 class GeneticResearcher(RandomResearcher):
-    """Random trees first, then children of the fittest; fitness is the rank ICIR on valid, null counts as 0."""
+    """Random trees first, then children of the fittest by what our search maximises, but for its penalty."""
 
     name = "genetic"
 
@@ -95,8 +95,8 @@ class GeneticResearcher(RandomResearcher):
 
 
 def fitness(trial: Trial) -> float:
-    """The rank ICIR on valid, a day: what :attr:`graphs.researcher.Trial.reward` is before the penalty."""
-    return (trial.evaluation.splits["valid"].rank_icir or 0.0) if trial.evaluation else float("-inf")
+    """The trial's reward without the penalty; the rounding keeps equal ones equal."""
+    return round(trial.reward + LAMBDA * trial.verdict.penalty, 12)
 
 
 def children(parent: Callable[[], Expr], grammar: Grammar, draw: Random) -> Iterator[Expr]:

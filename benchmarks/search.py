@@ -28,10 +28,11 @@ from factors.demo_market import demo_market
 SEEDS, EVALUATIONS = 5, 200
 QUICK_SEEDS, QUICK_EVALUATIONS = 3, 80
 
-METHOD = """\
-In brackets the 95 % interval: percentile bootstrap over whole runs, seeded; it is narrow for so few runs. Figures of
-factors pool all runs of an arm; runs that accept none count in the numbers accepted, and are left out of all else that
-is said of factors."""
+METHOD = (
+    "In brackets the 95 % interval: percentile bootstrap over whole runs, seeded; narrow for so few runs. Figures "
+    "of factors pool all runs of an arm; runs that accept none count in the numbers accepted, and are left out of all "
+    "else that is said of factors."
+)
 
 Outcomes = Mapping[str, Mapping[str, Sequence[Outcome]]]
 """By market and arm, one a seed."""

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -20,7 +21,7 @@ from benchmarks.genetic import (
     fitness,
     point_mutated,
 )
-from benchmarks.holdout import demo, published
+from benchmarks.holdout import demo, published, us
 from benchmarks.intervals import ratio
 from benchmarks.random_grammar import FUNCTIONS, Grammar, slots, stands
 from factors.errors import ResearcherError
@@ -138,7 +139,7 @@ def test_conditions_stand_where_one_is_asked_for_and_constants_beside_a_series(d
                 assert slot is None or is_sequence(arg) or stands(slot, arg), node
 
 
-def test_fitness_is_the_rank_icir_without_the_penalty():
+def test_fitness_is_the_reward_without_the_penalty():
     measured = trial(1, "$close", 0.07)
     assert fitness(measured) == 0.07
     assert fitness(measured.model_copy(update={"evaluation": None})) == float("-inf")
@@ -213,6 +214,20 @@ def test_a_run_that_fails_is_an_error(pair, tmp_path, monkeypatch):
     markets, home = pair
     with pytest.raises(RuntimeError, match="nothing to say"):
         outcome(replace(ARMS["random"], researcher=Silent()), markets, home, tmp_path, seed=1, evaluations=1)
+
+
+def test_the_command_prints_one_document_and_leaves_out_data_that_are_absent(monkeypatch, capsys, small, tmp_path):
+    run = Outcome((Found(0.02, 0.02),), drafted=20, duplicates=5, evaluations=10, seconds=2.0)
+    monkeypatch.setattr(search, "demo_market", lambda: small)
+    monkeypatch.setattr(search, "us", lambda: us(tmp_path))
+    monkeypatch.setattr(search, "outcomes", lambda *_, **__: {name: [run] for name in ARMS})
+    monkeypatch.setattr("sys.argv", ["search", "--quick", "--json"])
+    search.main()
+    found = json.loads(capsys.readouterr().out)
+    assert found["demo"]["random"]["duplicates"] == {"value": 0.25, "low": 0.25, "high": 0.25}
+    assert list(found) == ["demo"]
+    assert [source.name for source in search.sources(quick=False)] == ["demo"]
+    assert "us is left out: its files are not in" in capsys.readouterr().err
 
 
 def test_the_figures_pool_runs_and_leave_out_those_that_accept_none():
