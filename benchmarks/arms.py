@@ -37,14 +37,16 @@ DIRECTION = "anything"  #: which is about no theme of the offline search
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A way of searching: who plays the agents, and what the gate refuses."""
+    """A way of searching: who plays the agents, what the gate refuses, and how many directions go side by side."""
 
     researcher: Researcher
     limits: Limits
+    directions: int = 1
 
 
 ARMS: Mapping[str, Arm] = {
     "offline": Arm(OfflineResearcher(), Limits()),
+    "directions": Arm(OfflineResearcher(), Limits(), directions=4),
     "unregularized": Arm(OfflineResearcher(), OPEN),
     "genetic": Arm(GeneticResearcher(), OPEN),
     "random": Arm(RandomResearcher(), OPEN),
@@ -103,7 +105,13 @@ def mined(arm: Arm, market: str, home: Path, records: Records, *, seed: int, eva
     """
     settings = Settings(home=home, limits=arm.limits, loosest_limits=arm.limits)
     runner = SearchRunner(settings, records, arm.researcher)
-    budget = Budget(rounds=ROUNDS, candidates=CANDIDATES, evaluations=evaluations, seconds=SECONDS)
+    budget = Budget(
+        rounds=ROUNDS,
+        directions=arm.directions,
+        candidates=CANDIDATES,
+        evaluations=evaluations,
+        seconds=SECONDS,
+    )
     request = RunRequest(direction=DIRECTION, market=market, seed=seed, model=OFFLINE, budget=budget)
     run = runner.execute(runner.submit(request).id)
     if run.status != "succeeded":

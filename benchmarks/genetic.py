@@ -77,7 +77,7 @@ class RandomResearcher:
 
 
 class GeneticResearcher(RandomResearcher):
-    """Random trees first, then children of the fittest by what our search maximises, but for its penalty."""
+    """Random trees first, then children of the fittest by what our search breeds by, but for its penalty."""
 
     name = "genetic"
 
@@ -95,8 +95,8 @@ class GeneticResearcher(RandomResearcher):
 
 
 def fitness(trial: Trial) -> float:
-    """The trial's reward without the penalty; the rounding keeps equal ones equal."""
-    return round(trial.reward + LAMBDA * trial.verdict.penalty, 12)
+    """What our search breeds by, without the penalty; the rounding keeps equal ones equal."""
+    return round(trial.fitness + LAMBDA * trial.verdict.penalty, 12)
 
 
 def children(parent: Callable[[], Expr], grammar: Grammar, draw: Random) -> Iterator[Expr]:

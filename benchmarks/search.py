@@ -1,7 +1,8 @@
 """Ways of searching at the same number of measured candidates: ``python -m benchmarks.search [--quick] [--json]``.
 
-Arms: our offline researcher with the default gate (*offline*) and with a gate that refuses duplicates alone
-(*unregularized*), plain genetic programming (*genetic*) and independent random trees (*random*), both without a gate.
+Arms: our offline researcher with the default gate (*offline*), the same with four directions side by side under the
+bandit (*directions*), and with a gate that refuses duplicates alone (*unregularized*), plain genetic programming
+(*genetic*) and independent random trees (*random*), both without a gate.
 All go through the same state machine and the same admission checks, 8 candidates a round, each run with an empty
 library. Seeds are the same for all arms.
 

@@ -42,10 +42,18 @@ class Trial(BaseModel):
 
     @property
     def reward(self) -> float:
-        """What the search maximises: the rank ICIR on valid less a tenth of R_g; minus infinity where it has none."""
+        """What a trial is chosen by: the rank ICIR on valid less a tenth of R_g; minus infinity where it has none."""
+        return self._on("valid")
+
+    @property
+    def fitness(self) -> float:
+        """What a trial is bred by: the same on train, so that valid, which was not bred for, can choose."""
+        return self._on("train")
+
+    def _on(self, split: str) -> float:
         if self.evaluation is None:
             return float("-inf")
-        return (self.evaluation.splits["valid"].rank_icir or 0.0) - LAMBDA * self.verdict.penalty
+        return (self.evaluation.splits[split].rank_icir or 0.0) - LAMBDA * self.verdict.penalty
 
 
 class Feedback(BaseModel):

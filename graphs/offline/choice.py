@@ -17,7 +17,7 @@ _UNTRIED = 0.5
 _SLOW = 0.25  # what an untried theme loses whose horizon is beyond a week: labels are one-day returns
 _WEEK = 5
 _PER_VISIT = 0.25
-_GOOD_REWARD = 0.1
+_GOOD = 0.1
 _STEM = 5
 
 
@@ -25,7 +25,7 @@ def choose(brief: Brief, draw: Random) -> Theme:
     """A new theme for this round, the next best one where other rounds begin together with it.
 
     The direction's words weigh most, less with every round that found no support; then an untried theme stands against
-    the best reward of a tried one, which loses a little with each visit; a draw breaks what is left.
+    the best fitness of a tried one, which loses a little with each visit; a draw breaks what is left.
 
     Raises:
         ResearcherError: no theme can be written with the market's columns.
@@ -78,14 +78,14 @@ def _stems(text: str) -> set[str]:
 
 
 def _merits(brief: Brief) -> dict[str, float]:
-    """For each tried theme its best reward against a good one, at most 1, less a quarter for each visit."""
+    """For each tried theme its best fitness against a good one, at most 1, less a quarter for each visit."""
     statements = {hypothesis.id: hypothesis.statement for hypothesis in brief.hypotheses}
     themes = {statement: nearest(statement).key for statement in statements.values()}
     merits = dict.fromkeys(themes.values(), 0.0)
     for trial in brief.trials:
         key = themes.get(statements.get(trial.candidate.hypothesis_id, ""))
         if key is not None:
-            merits[key] = max(merits[key], min(trial.reward / _GOOD_REWARD, 1.0))
+            merits[key] = max(merits[key], min(trial.fitness / _GOOD, 1.0))
     for hypothesis in brief.hypotheses:
         merits[themes[hypothesis.statement]] -= _PER_VISIT
     return merits

@@ -24,7 +24,7 @@ SUPPORT = 0.1
 """Reward, a daily rank ICIR, above which a hypothesis counts as supported without an accepted candidate."""
 
 PROMISE = 0.02
-"""Reward above which a hypothesis is refined rather than left, and a candidate is bred from."""
+"""Reward above which a hypothesis is refined rather than left, and fitness above which a candidate is bred from."""
 
 _OVERLAP = "word overlap, not a judgement by a language model:"
 _PATIENCE = 3
@@ -128,12 +128,12 @@ def _breed(batch: Batch, brief: Brief, hypothesis: Hypothesis, draw: Random, cou
     """Fill the batch up to ``count`` with the offspring of trials that are about the hypothesis."""
     theme = nearest(hypothesis.statement)
     pool = [(trial, expr) for trial in brief.trials if (expr := kin(trial, brief, hypothesis)) is not None]
-    pool.sort(key=lambda pair: pair[0].reward)
+    pool.sort(key=lambda pair: pair[0].fitness)
     for trial, expr in pool:
         if len(batch.drafts) < count and wrong_way(trial):
             note = "Sign turned, for an earlier candidate ranked the wrong way on train and valid."
             batch.offer(flipped(expr), (trial.candidate.id,), note)
-    best = [pair for pair in reversed(pool) if pair[0].reward > PROMISE][:_PARENTS]
+    best = [pair for pair in reversed(pool) if pair[0].fitness > PROMISE][:_PARENTS]
     for trial, expr in best:
         restless = any(check.name == "turnover" and not check.passed for check in trial.admission)
         if len(batch.drafts) < count and restless:

@@ -213,8 +213,21 @@ def test_half_of_the_second_round_and_most_of_later_ones_is_bred_from_good_trial
         for number in (2, 5, 9)
     }
     assert bred == {2: 5, 5: 8, 9: 8}
-    bad = (trial_of(DIVERGENCE, 0.03, -0.03),)
+    bad = (trial_of(DIVERGENCE, 0.001, 0.05),)
     assert not [d for d in RESEARCHER.draft(brief_of(round=2, trials=bad), hypothesis, 10) if d.parents]
+
+
+def test_valid_which_is_to_choose_is_not_bred_for():
+    """What is drafted does not depend on valid, but where the sign of a candidate does."""
+    hypothesis = hypothesis_of("volume-price-divergence")
+    drafts = [
+        RESEARCHER.draft(brief_of(round=5, trials=tuple(
+            trial_of(f"-TS_CORR($close, $volume, {days})", days / 1000, valid, trial_id=f"c{days}")
+            for days, valid in zip((20, 30, 40, 50, 60, 70), values, strict=True)
+        )), hypothesis, 8)
+        for values in ((0.05, 0.04, 0.03, 0.02, 0.01, 0.0), (0.0, 0.01, 0.02, 0.03, 0.04, 0.05))
+    ]  # fmt: skip
+    assert drafts[0] == drafts[1]
 
 
 def test_a_good_candidate_that_trades_too_much_is_smoothed():
