@@ -88,14 +88,19 @@ def trajectories(
 
 
 def worth(hypothesis: Hypothesis, trials: Sequence[Trial]) -> float:
-    """The best reward of a hypothesis' candidates, 0 where there is none; what known factors do already earns none."""
+    """The best reward of a hypothesis' candidates, 0 where there is none.
+
+    What known factors do already earns none, nor does what is known on few cells, whose ratio means little.
+    """
     own = (trial for trial in trials if trial.candidate.hypothesis_id == hypothesis.id and trial.evaluation)
-    return max((trial.reward for trial in own if not _repeats(trial)), default=0.0)
+    return max((trial.reward for trial in own if not _earns_nothing(trial)), default=0.0)
 
 
-def _repeats(trial: Trial) -> bool:
+def _earns_nothing(trial: Trial) -> bool:
     return any(
-        check.name in {"redundancy", "originality", "variation"} for check in trial.admission if not check.passed
+        check.name in {"redundancy", "originality", "variation", "coverage"}
+        for check in trial.admission
+        if not check.passed
     )
 
 

@@ -36,6 +36,7 @@ def test_all_directions_begin_anew():
 
 def test_a_hypothesis_is_worth_its_best_candidate_that_is_not_known_already():
     trials = [trial("h1", 0.05), trial("h1", 0.2, admission=("redundancy",)), trial("h2", 0.3)]
+    trials.append(trial("h1", 0.4, admission=("coverage",)))
     assert round(worth(hypothesis("h1"), trials), 9) == 0.05
     assert worth(hypothesis("h3"), trials) == 0.0
     refused = trial_of("RANK($close)", None, None, hypothesis_id="h4", failed=(("originality", 8),))
