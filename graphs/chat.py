@@ -45,7 +45,9 @@ _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], FailureKind
     (LengthFinishReasonError, "truncated"),
 )
 _PASSING = frozenset({"rate_limit", "server", "connection"})
-_PERHAPS_PAID = frozenset({"timeout", "too_large", "malformed", "truncated"})  # a model may have worked all the same
+_PERHAPS_PAID = frozenset(
+    {"timeout", "too_large", "malformed", "truncated", "interrupted"}
+)  # a model may have worked all the same
 _REFUSED = frozenset({400, 422})  # how endpoints answer an argument or a way of asking that they lack
 _OPTIONAL = ("temperature", "max_completion_tokens", "stream_options")  # arguments that some models do not take
 _SHOWN = 4000  # characters of an answer that did not fit, when it is shown to the model again
@@ -161,7 +163,7 @@ class Chat:
         key = hashlib.sha256(f"{self._meter.run_id} {call.step} {call.prompt} {call.method}".encode()).hexdigest()
         arguments = {**arguments, "extra_headers": {"Idempotency-Key": key}}
         message: AIMessage | None = None
-        failure: FailureKind | None = "unable"
+        failure: FailureKind | None = "interrupted"
         answer = None
         try:
             message = self._patiently(prompt, arguments, deadline)

@@ -183,6 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [piece]})
         self.close_connection = True
 
+    def _stall(self):
+        """The beginning of an answer, and then nothing."""
+        self._begin()
+        self._chunk(b"{")
+        self._hang()
+
     def _slow_head(self):
         """A header a byte at a time."""
         for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:

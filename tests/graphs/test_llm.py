@@ -12,7 +12,7 @@ from factors.operators import OPERATORS
 from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
-from graphs import chat
+from graphs import chat, transport
 from graphs.answers import METHODS
 from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
@@ -414,6 +414,17 @@ def test_a_server_that_asks_to_be_left_alone_is(researcher):
     started = time.monotonic()
     one.propose(BRIEF)
     assert time.monotonic() - started >= 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_has_begun_may_not_fall_silent_for_long(researcher, monkeypatch, stream):
+    monkeypatch.setattr(transport, "LONGEST_SILENCE", 0.3)
+    _, one, _ = researcher(Fault(way="stall"), timeout=20, stream=stream)
+    started = time.monotonic()
+    with pytest.raises(ResearcherError) as caught:
+        one.propose(BRIEF)
+    assert caught.value.kind == "timeout"
+    assert time.monotonic() - started < 10
 
 
 def test_no_call_begins_or_lasts_when_the_run_s_time_is_up(researcher, records):
