@@ -30,6 +30,7 @@ from factors.legacy import parse_legacy
 from factors.metrics import split_metrics
 from factors.operators import COMPOSITES, OPERATORS
 from factors.parse import parse
+from factors.prose import on_one_line
 from factors.regularization import Limits
 from storage.ingest import import_market
 from storage.markets import Snapshot, list_markets, open_market, publish
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {on_one_line(message)}", err=True)
     raise SystemExit(2)
 
 
@@ -121,11 +122,16 @@ def mine(
     settings = Settings()
     check_request(settings, request)  # before there are records, so that a refused request leaves no trace
     with Records.open(settings.database_url) as records:
-        run, accepted = mine_and_follow(Runner(settings, records), request, quiet=as_json)
+        runner = Runner(settings, records)
+        runner.recover()
+        run, accepted = mine_and_follow(runner, request, quiet=as_json)
     if as_json:
         document = {
             "run_id": run.id,
             "status": run.status,
+            "reason": run.reason,
+            "limit": run.stopped,
+            "seconds": run.seconds,
             "rounds": run.rounds,
             "evaluations": run.evaluations,
             "model_calls": run.model_calls,

@@ -102,7 +102,7 @@ class Runner:
         deadline = time.monotonic() + run.budget.seconds
         evaluator = Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline)
         allowance = self.settings.allowance
-        meter = Meter(self.records, run.id, allowance, deadline)
+        meter = Meter(self.records, run.id, allowance, deadline, self._stopping.is_set)
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
         imported = self.records.alphas(before=began)
@@ -126,6 +126,7 @@ class Runner:
             records=self.records,
             cancelled=self._stopping.is_set,
             deadline=deadline,
+            left=lambda name: self.records.left(run.user, allowance, name),
             spent=lambda: meter.spent or self.records.exceeded(run.user, allowance),
         )
 

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
         home: folder of markets and records; ``ALPHAAGENT_HOME``, else the platform's user data folder.
         models: what is known of each model by the name that runs give it, as JSON; ``ALPHAAGENT_MODELS``. A run may
             name these and the two below. What an entry leaves out is as :class:`graphs.endpoint.Endpoint` says; its
-            name there is the same, its key and address are those below.
+            name there is the same, its address that below, and so is its key unless it has an address of its own.
         reasoning: who plays Idea and Factor in runs that name no model, once a key is set; ``ALPHAAGENT_REASONING``.
         chat: who judges, plays Eval and repairs answers, the run's model where it is ``None``; ``ALPHAAGENT_CHAT``.
         limits: what the gate refuses in runs that do not say otherwise; ``ALPHAAGENT_LIMITS__LENGTH`` and so on.
@@ -70,8 +70,10 @@ class Settings(BaseSettings):
             known = ", ".join([*allowed, "offline"])
             raise SettingError(f"model {model!r} is not one of this server's: {known}; ALPHAAGENT_MODELS adds others")
         found = self.models.get(model, Endpoint())
-        key = found.api_key or self.openai_api_key
+        # The key of one address is not shown to another.
+        key = found.api_key or (None if found.base_url else self.openai_api_key)
         if key is None:
-            raise SettingError(f"model {model!r} needs OPENAI_API_KEY to be set; without a key use model 'offline'")
+            missing_key = "an api_key beside its base_url" if found.base_url else "OPENAI_API_KEY to be set"
+            raise SettingError(f"model {model!r} needs {missing_key}; without a key use model 'offline'")
         missing = {"name": found.name or model, "api_key": key, "base_url": found.base_url or self.openai_base_url}
         return found.model_copy(update=missing)

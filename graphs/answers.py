@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, Literal, TypeVar, get_args
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from pydantic import BaseModel, ValidationError
 
 from factors.errors import ResearcherError
+from factors.prose import on_one_line
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Method = Literal["json_schema", "tool", "json_object", "text"]
@@ -29,14 +30,18 @@ def request(method: Method, shape: type[BaseModel]) -> tuple[dict[str, Any], str
     as it streams.
     """
     name, schema = shape.__name__.strip("_").lower(), strict_schema(shape)
-    words = _IN_WORDS.replace("{schema}", json.dumps(schema))
     if method == "json_schema":
         asked = {"name": name, "strict": True, "schema": schema}
         return _formatted({"type": "json_schema", "json_schema": asked}), ""
     if method == "tool":
         tool = {"type": "function", "function": {"name": name, "parameters": schema}}
         return {"tools": [tool], "tool_choice": {"type": "function", "function": {"name": name}}}, ""
-    return (_formatted({"type": "json_object"}) if method == "json_object" else {}), words
+    return (_formatted({"type": "json_object"}) if method == "json_object" else {}), in_words(shape)
+
+
+def in_words(shape: type[BaseModel]) -> str:
+    """What to add to a prompt so that the answer has that shape."""
+    return _IN_WORDS.replace("{schema}", json.dumps(strict_schema(shape)))
 
 
 def _formatted(response_format: dict[str, Any]) -> dict[str, Any]:
@@ -63,44 +68,52 @@ def _strict(node: dict[str, Any]) -> dict[str, object]:
 
 
 def text_of(message: AIMessage, *, streamed: bool) -> str:
-    """What the model said: the arguments of its tool call, else its text.
+    """What the model said: the arguments of its tool call as it wrote them, else its text.
 
-    A streamed answer that does not say how it ended was cut off.
+    A streamed answer that does not say how it ended was cut off. What cannot be encoded is a question mark.
 
     Raises:
         ResearcherError: it refused, was filtered, was cut off, or said nothing.
     """
     refusal = message.additional_kwargs.get("refusal")
     if refusal:
-        raise ResearcherError(f"it refused: {' '.join(str(refusal).split())[:200]}", "refusal")
+        raise ResearcherError(f"it refused: {on_one_line(str(refusal))[:200]}", "refusal")
     ended = message.response_metadata.get("finish_reason")
     if ended == "content_filter":
         raise ResearcherError("the endpoint's filter held its answer back", "content_filter")
-    if streamed and ended is None:
+    if ended == "length" or (streamed and ended is None):
         raise ResearcherError("its answer broke off", "truncated")
-    for made in message.tool_calls:
-        return json.dumps(made["args"])
-    for broken in message.invalid_tool_calls:
-        return str(broken["args"])
-    if isinstance(message.content, str) and message.content.strip():
-        return message.content
-    raise ResearcherError("it said nothing", "truncated" if ended == "length" else "empty")
+    said = next(_tool_arguments(message), None) or message.text
+    if not said.strip():
+        raise ResearcherError("it said nothing", "empty")
+    return said.encode(errors="replace").decode()
+
+
+def _tool_arguments(message: AIMessage) -> Iterator[str]:
+    """The arguments of its tool calls, as text where there is one: pieces put together may be less than an object."""
+    if isinstance(message, AIMessageChunk):
+        yield from (str(call["args"]) for call in message.tool_call_chunks)
+        return
+    yield from (json.dumps(call["args"]) for call in message.tool_calls)
+    yield from (str(call["args"]) for call in message.invalid_tool_calls)
 
 
 def read(text: str, shape: type[Answer]) -> Answer:
-    """The first JSON object in a text, fenced or not, as the shape; keys that the shape lacks are left out.
+    """The first JSON object in a text, fenced or not, that fits the shape; keys that the shape lacks are left out.
 
     Raises:
-        ResearcherError: there is none, or it does not fit; the message says where.
+        ResearcherError: there is none, or none fits; the message says where the first does not.
     """
-    found = next(_objects(text), None)
-    if found is None:
+    fault: ValidationError | None = None
+    for found in _objects(text):
+        try:
+            return shape.model_validate({key: value for key, value in found.items() if key in shape.model_fields})
+        except ValidationError as error:
+            fault = fault or error
+    if fault is None:
         raise ResearcherError("there is no JSON object in it", "malformed")
-    try:
-        return shape.model_validate({key: value for key, value in found.items() if key in shape.model_fields})
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
-        raise ResearcherError("; ".join(faults)[:_LONGEST_FAULT], "schema") from error
+    faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors(include_input=False))
+    raise ResearcherError(on_one_line("; ".join(faults))[:_LONGEST_FAULT], "schema") from fault
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
@@ -109,10 +122,9 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         if start < 0:
             return
         try:
-            found, _ = decoder.raw_decode(text, start)
+            found, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
-            found = None
+            found, end = None, start + 1
         if isinstance(found, dict):
             yield found
-            return
-        start = text.find("{", start + 1)
+        start = text.find("{", end)

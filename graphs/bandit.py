@@ -12,7 +12,7 @@ from math import sqrt
 from random import Random
 
 from factors.hypothesis import Hypothesis, Move
-from graphs.researcher import Feedback, Trial
+from graphs.researcher import LAMBDA, Action, Feedback, Trial
 
 NOISE = 0.05
 """Standard deviation of a round's reward about its trajectory's mean, and of these means; a good factor's is 0.1."""
@@ -34,13 +34,13 @@ class Trajectory:
         last: id of the newest.
         rewards: of its rounds, see :func:`worth`.
         crossed: whether it began as a crossing.
-        closed: whether Eval has said to stop.
+        action: what Eval has said to do with it: one to pivot from may still be crossed, one to stop may not.
     """
 
     last: str
     rewards: tuple[float, ...]
     crossed: bool
-    closed: bool
+    action: Action
 
 
 def next_steps(
@@ -81,19 +81,19 @@ def trajectories(
             last=line[-1].id,
             rewards=tuple(worth(one, trials) for one in line),
             crossed=line[0].move == "cross",
-            closed=line[-1].id in feedback and feedback[line[-1].id].action == "stop",
+            action=feedback[line[-1].id].action if line[-1].id in feedback else "refine",
         )
         for line in lines.values()
     ]
 
 
 def worth(hypothesis: Hypothesis, trials: Sequence[Trial]) -> float:
-    """The best reward of a hypothesis' candidates, 0 where there is none.
+    """The best reward of a hypothesis' candidates; where there is none, that of a formula that tells nothing at all.
 
     What known factors do already earns none, nor does what is known on few cells, whose ratio means little.
     """
     own = (trial for trial in trials if trial.candidate.hypothesis_id == hypothesis.id and trial.evaluation)
-    return max((trial.reward for trial in own if not _earns_nothing(trial)), default=0.0)
+    return max((trial.reward for trial in own if not _earns_nothing(trial)), default=-LAMBDA)
 
 
 def _earns_nothing(trial: Trial) -> bool:
@@ -108,17 +108,19 @@ def _draws(known: Sequence[Trajectory], draw: Random) -> Iterator[tuple[Step, fl
     """Each arm and a draw of what a round of it is worth: normal, from a normal prior about all first rounds' mean."""
     firsts = [one.rewards[0] for one in known if not one.crossed]
     prior = sum(firsts) / len(firsts)
-    yield Step("new"), draw.gauss(prior, NOISE * sqrt(1 + 1 / len(firsts)))
+    # The mean of a new trajectory, about a mean of which the first rounds tell with the noise of both.
+    yield Step("new"), draw.gauss(prior, NOISE * sqrt(1 + 2 / len(firsts)))
     values = {}
     for one in known:
-        if not one.closed:
+        if one.action != "stop":
             values[one.last] = _posterior(prior, one.rewards, draw)
+        if one.action == "refine":
             yield Step("refine", (one.last,)), values[one.last]
     crossings = tuple(one.rewards[0] for one in known if one.crossed)
     best = sorted(values, key=values.__getitem__, reverse=True)[:3]
     for one_id, other_id in combinations(best, 2):
         between = (values[one_id] + values[other_id]) / 2
-        yield Step("cross", (one_id, other_id)), _posterior(between, crossings, draw)
+        yield Step("cross", tuple(sorted((one_id, other_id)))), _posterior(between, crossings, draw)
 
 
 def _posterior(prior: float, rewards: Sequence[float], draw: Random) -> float:

@@ -5,11 +5,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
 from langchain_core.exceptions import LangChainException
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_openai import ChatOpenAI
 from openai import (
     APIConnectionError,
@@ -24,7 +26,8 @@ from pydantic import BaseModel, SecretStr
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from factors.errors import FailureKind, ResearcherError
-from graphs.answers import METHODS, Answer, Method, read, request, text_of
+from factors.prose import on_one_line
+from graphs.answers import METHODS, Answer, Method, in_words, read, request, text_of
 from graphs.endpoint import Endpoint
 from graphs.metering import Meter, tokens
 from graphs.prompts import Prompt, Words, quoted, render
@@ -45,13 +48,31 @@ _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], FailureKind
     (LengthFinishReasonError, "truncated"),
 )
 _PASSING = frozenset({"rate_limit", "server", "connection"})
-_PERHAPS_PAID = frozenset(
-    {"timeout", "too_large", "malformed", "truncated", "interrupted"}
-)  # a model may have worked all the same
-_REFUSED = frozenset({400, 422})  # how endpoints answer an argument or a way of asking that they lack
-_OPTIONAL = ("temperature", "max_completion_tokens", "stream_options")  # arguments that some models do not take
-_SHOWN = 4000  # characters of an answer that did not fit, when it is shown to the model again
+_REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # how endpoints answer what they lack
+_UNSAID = frozenset({400, 422})  # the same where they do not say what it is
+_LACKING = ("response_format", "response format", "json_schema", "json_object", "schema", "tool", "function")
+_TOO_LONG = ("context length", "context_length", "maximum context", "too long", "too many tokens")
+_FILTERED = ("content_filter", "content management policy")
+_OPTIONAL = ("temperature", "max_completion_tokens", "max_tokens", "stream_options")  # some models lack one
+_SHOWN = 4000  # characters of an answer that did not fit, when it is shown to a model again
+_LONGEST_FAULT = 600
+_STRIKES = 2  # answers without any object, one after the other, after which a way of asking is taken to be ignored
+_MOST_TOKENS = 10_000_000  # that one call can have used; an endpoint that counts more counts wrongly
 _SERVER_FAULTS = 500
+# A body that is no chat completion surprises the client in ways that it does not document.
+_SURPRISES = (
+    OpenAIError,
+    LangChainException,
+    httpx2.TransportError,
+    httpx2.DecodingError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    RecursionError,
+    OverflowError,
+)
 
 
 @dataclass(slots=True)
@@ -60,6 +81,7 @@ class _Known:
 
     method: Method = METHODS[0]
     without: frozenset[str] = frozenset()
+    strikes: int = 0
 
 
 _known: dict[tuple[str | None, str], _Known] = {}  # by endpoint and model
@@ -77,13 +99,14 @@ class Chat:
     def __init__(self, endpoint: Endpoint, meter: Meter, repairer: "Chat | None" = None) -> None:
         self.endpoint, self._meter, self._repairer = endpoint, meter, repairer or self
         self._key = endpoint.api_key or SecretStr("")
+        self._known = _known.setdefault((endpoint.base_url, endpoint.name), _Known())
         self._client = ChatOpenAI(
             model=endpoint.name,
             api_key=self._key,
             base_url=endpoint.base_url,
             max_retries=0,
-            streaming=endpoint.stream,
-            http_client=httpx2.Client(transport=BoundedTransport()),
+            # An answer that is packed could be a thousand times as large as what the transport has counted.
+            http_client=httpx2.Client(transport=BoundedTransport(), headers={"Accept-Encoding": "identity"}),
         )
 
     def ask(self, step: str, agent: str, prompt: Prompt, shape: type[Answer]) -> Answer:
@@ -96,11 +119,27 @@ class Chat:
         """
         text = self.answer(step, agent, prompt, shape)
         try:
-            return read(text, shape)
+            found = read(text, shape)
         except ResearcherError as error:
-            shown = quoted(text, _SHOWN)
-            again = render("repair", prompt=Words(prompt.text), answer=shown, fault=quoted(str(error)))
+            self._strike(error)
+            fault = error
+        else:
+            self._known.strikes = 0
+            return found
+        again = render(
+            "repair",
+            prompt=Words(prompt.text),
+            answer=quoted(text, _SHOWN),
+            fault=quoted(str(fault), _LONGEST_FAULT),
+            shape=Words(in_words(shape)),
+        )
         return read(self._repairer.answer(f"{step} repair", "repair", again, shape), shape)
+
+    def _strike(self, error: ResearcherError) -> None:
+        """An endpoint may take a format and never heed it: then the next way of asking has its turn."""
+        self._known.strikes += error.kind == "malformed"
+        if self._known.strikes >= _STRIKES:
+            self._known.method, self._known.strikes = _weaker(self._known.method), 0
 
     def answer(self, step: str, agent: str, prompt: Prompt, shape: type[BaseModel]) -> str:
         """What the model says, asked in the strictest way that the endpoint knows; it may not fit the shape.
@@ -111,35 +150,35 @@ class Chat:
         told = self._meter.answer(step, prompt.hash)
         if told is not None:
             return told
-        known = _known.setdefault((self.endpoint.base_url, self.endpoint.name), _Known())
         deadline = time.monotonic() + min(self.endpoint.timeout, max(self._meter.seconds, 0.0))
+        method, without = self._known.method, self._known.without
         while True:
-            method, without = known.method, known.without
             arguments, added = request(method, shape)
-            arguments |= self._options(without)
+            arguments = self._with_options(arguments, without)
             call = self._call(step, agent, prompt, method, prompt.text + added + json.dumps(arguments))
             try:
-                return self._counted(call, prompt.text + added, arguments, deadline)
+                text = self._patiently(call, prompt.text + added, arguments, deadline)
             except ResearcherError as error:
-                cause = error.__cause__
-                if not (isinstance(cause, APIStatusError) and cause.status_code in _REFUSED):
+                lacking = _lacking(error.__cause__, arguments)
+                if lacking is None or (not lacking and method == METHODS[-1]):
                     raise
-                named = {name for name in _OPTIONAL if name in arguments and name in str(cause)}
-                if named:
-                    known.without = without | named
-                elif method != METHODS[-1]:
-                    known.method = METHODS[METHODS.index(method) + 1]
-                else:
-                    known.method = METHODS[0]
-                    raise
+                method, without = method if lacking else _weaker(method), without | lacking
+            else:
+                # Only what has worked is remembered: a request may be refused for what is wrong with itself alone.
+                self._known.method, self._known.without = method, without
+                return text
 
-    def _options(self, without: frozenset[str]) -> dict[str, Any]:
+    def _with_options(self, arguments: dict[str, Any], without: frozenset[str]) -> dict[str, Any]:
         options: dict[str, Any] = {
             "temperature": self.endpoint.temperature,
             "max_completion_tokens": self.endpoint.max_output_tokens,
             "stream_options": {"include_usage": True} if self.endpoint.stream else None,
         }
-        return {name: value for name, value in options.items() if value is not None and name not in without}
+        given = {name: value for name, value in options.items() if value is not None and name not in without}
+        body = dict(arguments.get("extra_body", {}))
+        if "max_completion_tokens" in without and "max_tokens" not in without:
+            body["max_tokens"] = self.endpoint.max_output_tokens  # the client would rename it
+        return {**arguments, **given, **({"extra_body": body} if body else {})}
 
     def _call(self, step: str, agent: str, prompt: Prompt, method: Method, sent: str) -> ModelCall:
         """The call as it is expected to be: the most that it can take."""
@@ -156,43 +195,13 @@ class Chat:
             usd=self.endpoint.usd(input_tokens, output_tokens),
         )
 
-    def _counted(self, call: ModelCall, prompt: str, arguments: dict[str, Any], deadline: float) -> str:
-        """What the model says; the meter is asked before and told after."""
-        number, started = self._meter.begin(call), time.monotonic()
+    def _patiently(self, call: ModelCall, prompt: str, arguments: dict[str, Any], deadline: float) -> str:
+        """What the model says, tried again where a fault may pass, and as long as there is time."""
         # A gateway that knows the header answers a call that is sent twice, as after a crash, but works once.
-        key = hashlib.sha256(f"{self._meter.run_id} {call.step} {call.prompt} {call.method}".encode()).hexdigest()
+        body = json.dumps([self._meter.run_id, call.step, call.prompt, arguments], sort_keys=True)
+        key = hashlib.sha256(body.encode()).hexdigest()
         arguments = {**arguments, "extra_headers": {"Idempotency-Key": key}}
-        message: AIMessage | None = None
-        failure: FailureKind | None = "interrupted"
-        answer = None
-        try:
-            message = self._patiently(prompt, arguments, deadline)
-            answer = text_of(message, streamed=self.endpoint.stream)
-        except ResearcherError as error:
-            failure = error.kind
-            raise
-        else:
-            failure = None
-            return answer
-        finally:
-            spent = self._spent(call, message, failure)
-            ended = {"seconds": time.monotonic() - started, "failure": failure, "answer": answer, **spent}
-            self._meter.end(number, call.model_copy(update=ended))
-
-    def _spent(self, call: ModelCall, message: AIMessage | None, failure: FailureKind | None) -> dict[str, object]:
-        """Tokens as the endpoint counts them; where it does not, what they can be at most."""
-        usage = message.usage_metadata if message else None
-        if usage:
-            spent = usage["input_tokens"], usage["output_tokens"]
-        elif message:
-            spent = call.input_tokens, tokens(str(message.content) + json.dumps(message.tool_calls))
-        else:
-            spent = (call.input_tokens, call.output_tokens) if failure in _PERHAPS_PAID else (0, 0)
-        return {"input_tokens": spent[0], "output_tokens": spent[1], "usd": self.endpoint.usd(*spent)}
-
-    def _patiently(self, prompt: str, arguments: dict[str, Any], deadline: float) -> AIMessage:
-        """The message, tried again where a fault may pass, and as long as there is time."""
-        drawn = wait_random_exponential(multiplier=self.endpoint.backoff, max=self.endpoint.timeout)
+        drawn = wait_random_exponential(multiplier=2 * self.endpoint.backoff, max=self.endpoint.timeout)
 
         def pause(state: RetryCallState) -> float:
             return max(drawn(state), _asked_for(state.outcome.exception() if state.outcome else None))
@@ -202,42 +211,95 @@ class Chat:
 
         tries = stop_after_attempt(self.endpoint.attempts)
         retry = retry_if_exception(lambda error: isinstance(error, ResearcherError) and error.kind in _PASSING)
-        return Retrying(stop=is_over, wait=pause, retry=retry, reraise=True)(self._once, prompt, arguments, deadline)
+        retrying = Retrying(stop=is_over, wait=pause, retry=retry, reraise=True)
+        return retrying(self._counted, call, prompt, arguments, deadline)
 
-    def _once(self, prompt: str, arguments: dict[str, Any], deadline: float) -> AIMessage:
-        left = deadline - time.monotonic()
-        if left <= 0:
+    def _counted(self, call: ModelCall, prompt: str, arguments: dict[str, Any], deadline: float) -> str:
+        """What the model says to one request; the meter is asked before and told after."""
+        if time.monotonic() >= deadline:
             raise ResearcherError(f"model {self.endpoint.name} had no time left to answer", "timeout")
+        number, started = self._meter.begin(call, deadline), time.monotonic()
+        ended = call
         try:
-            message = self._client.invoke(prompt, timeout=left, **arguments)
-        # A body that is no chat completion surprises the client in ways that it does not document.
-        except (
-            OpenAIError,
-            LangChainException,
-            httpx2.TransportError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            IndexError,
-        ) as error:
+            message, usage = self._message(prompt, arguments, deadline)
+            ended = call.model_copy(update=self._spent(call, message, usage))
+            answer = text_of(message, streamed=self.endpoint.stream)
+            ended = ended.model_copy(update={"failure": None, "answer": answer})
+        except ResearcherError as error:
+            paid = (
+                {} if ended is not call or _perhaps_paid(error) else {"input_tokens": 0, "output_tokens": 0, "usd": 0.0}
+            )
+            ended = ended.model_copy(update={"failure": error.kind, **paid})
+            raise
+        else:
+            return answer
+        finally:
+            self._meter.end(number, ended.model_copy(update={"seconds": time.monotonic() - started}))
+
+    def _spent(self, call: ModelCall, message: AIMessage, usage: UsageMetadata | None) -> dict[str, object]:
+        """Tokens as the endpoint counts them; where it does not, or not credibly, as they can be at most."""
+        if usage and 0 < usage["input_tokens"] < _MOST_TOKENS and 0 <= usage["output_tokens"] < _MOST_TOKENS:
+            spent = usage["input_tokens"], usage["output_tokens"]
+        else:
+            said = tokens(str(message.content) + json.dumps(message.additional_kwargs, default=str))
+            spent = call.input_tokens, max(said, tokens(json.dumps(message.tool_calls)))
+        return {"input_tokens": spent[0], "output_tokens": spent[1], "usd": self.endpoint.usd(*spent)}
+
+    def _message(
+        self, prompt: str, arguments: dict[str, Any], deadline: float
+    ) -> tuple[AIMessage, UsageMetadata | None]:
+        """The message, and its usage as it was told last."""
+        timeout = max(deadline - time.monotonic(), 0.001)
+        try:
+            if not self.endpoint.stream:
+                message = self._client.invoke(prompt, timeout=timeout, **arguments)
+                return message, message.usage_metadata
+            pieces = list(self._client.stream(prompt, timeout=timeout, **arguments))
+            usage = next((piece.usage_metadata for piece in reversed(pieces) if piece.usage_metadata), None)
+            # Each piece may tell the usage so far: together they would add up.
+            bare = [piece.model_copy(update={"usage_metadata": None}) for piece in pieces]
+            return bare[0] + bare[1:], usage
+        except _SURPRISES as error:
             raise self._failure(error) from error
-        if not isinstance(message, AIMessage):
-            raise ResearcherError("the endpoint answered with something else than a message", "malformed")
-        return message
 
     def _failure(self, error: Exception) -> ResearcherError:
-        words = " ".join(str(error).replace(self._key.get_secret_value(), "***").split())[:300]
+        words = on_one_line(str(error).replace(self._key.get_secret_value() or "\0", "***"))[:300]
         return ResearcherError(f"model {self.endpoint.name} failed ({type(error).__name__}): {words}", _kind(error))
+
+
+def _weaker(method: Method) -> Method:
+    return METHODS[min(METHODS.index(method) + 1, len(METHODS) - 1)]
+
+
+def _lacking(cause: BaseException | None, arguments: Mapping[str, Any]) -> frozenset[str] | None:
+    """Arguments that the endpoint says it lacks, none where it seems to lack the format, ``None`` where neither is."""
+    if not isinstance(cause, APIStatusError) or cause.status_code not in _REFUSED:
+        return None
+    words = str(cause).lower()
+    if any(told in words for told in (*_TOO_LONG, *_FILTERED)):
+        return None
+    given = json.dumps(arguments)
+    named = frozenset(name for name in _OPTIONAL if f'"{name}"' in given and name in words)
+    if named or cause.status_code in _UNSAID or any(told in words for told in _LACKING):
+        return named
+    return None
 
 
 def _kind(error: Exception) -> FailureKind:
     if any(isinstance(cause, AnswerTooLargeError) for cause in _causes(error)):
         return "too_large"
     if isinstance(error, APIStatusError):
+        if any(told in str(error).lower() for told in _FILTERED):
+            return "content_filter"
         fault: FailureKind = "server" if error.status_code >= _SERVER_FAULTS else "request"
         return _BY_STATUS.get(error.status_code, fault)
     return next((kind for types, kind in _BY_TYPE if isinstance(error, types)), "malformed")
+
+
+def _perhaps_paid(error: ResearcherError) -> bool:
+    """Whether a model may have worked for it: the request was taken, and not answered with a status that refuses it."""
+    causes = list(_causes(error))
+    return not any(isinstance(cause, APIStatusError | httpx2.ConnectError | httpx2.ConnectTimeout) for cause in causes)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -248,7 +310,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _asked_for(error: BaseException | None) -> float:
-    """Seconds that the endpoint wants to be left alone."""
+    """Seconds that the endpoint wants to be left alone: so many, or until a date."""
     cause = error.__cause__ if error else None
     asked = cause.response.headers.get("retry-after", "") if isinstance(cause, APIStatusError) else ""
-    return float(asked) if asked.isdecimal() else 0.0
+    try:
+        return max(0.0, float(asked))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0

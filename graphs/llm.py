@@ -23,7 +23,7 @@ class _Formula(BaseModel):
 
     name: Prose = Field(min_length=1, max_length=120)
     description: Prose = Field(min_length=1, max_length=2000)
-    formula: str = Field(max_length=4000)
+    formula: Prose = Field(max_length=4000)
     variables: list[Variable] = Field(default_factory=list, max_length=32)
 
 

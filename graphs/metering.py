@@ -1,6 +1,8 @@
 """Model calls on a run's account: begun where there is room for them, and never paid for twice."""
 
+import threading
 import time
+from collections.abc import Callable
 from math import ceil
 
 from factors.errors import ResearcherError
@@ -11,26 +13,38 @@ _CHARACTERS_A_TOKEN = 2.5  # fewer than in any ASCII text that we send; see benc
 
 
 def tokens(text: str) -> int:
-    """How many tokens a text has at most: one for each character but ASCII ones, of which two and a half make one."""
+    """How many tokens a text has at most: one for each byte but ASCII characters, of which two and a half make one."""
     ascii_characters = sum(character.isascii() for character in text)
-    return ceil(ascii_characters / _CHARACTERS_A_TOKEN) + len(text.encode()) - ascii_characters
+    return ceil(ascii_characters / _CHARACTERS_A_TOKEN) + len(text.encode(errors="replace")) - ascii_characters
+
+
+def _never() -> bool:
+    return False
 
 
 class Meter:
-    """Keeps the account of one run's model calls in the records, so that it outlives the process.
+    """Keeps the account of one run's model calls in the records, so that it outlives the process; thread-safe.
 
     Args:
         records: where calls are kept.
         run_id: of the run.
         allowance: what its user may spend.
         deadline: ``time.monotonic()`` in seconds after which no call begins.
+        cancelled: whether somebody asked to stop the run.
     """
 
     def __init__(
-        self, records: Records, run_id: str, allowance: Allowance | None = None, deadline: float = float("inf")
+        self,
+        records: Records,
+        run_id: str,
+        allowance: Allowance | None = None,
+        deadline: float = float("inf"),
+        cancelled: Callable[[], bool] = _never,
     ) -> None:
-        self._records, self.run_id = records, run_id
-        self._allowance, self._deadline, self._spent = allowance or Allowance(), deadline, ""
+        self.run_id = run_id
+        self._records, self._allowance = records, allowance or Allowance()
+        self._deadline, self._cancelled, self._spent = deadline, cancelled, ""
+        self._ended, self._under_way = threading.Condition(), 0
 
     @property
     def spent(self) -> str:
@@ -46,18 +60,34 @@ class Meter:
         """What the run has been answered to this question before it was cut off, if it was."""
         return self._records.answer(self.run_id, step, prompt)
 
-    def begin(self, call: ModelCall) -> int:
+    def begin(self, call: ModelCall, deadline: float) -> int:
         """Let a call begin, for which its estimate counts until it ends; its number.
 
+        Where the estimates of calls under way leave no room it waits for one of them to end, until its deadline.
+
         Raises:
-            ResearcherError: of kind ``budget``, where it could pass a limit.
+            ResearcherError: of kind ``budget``, where it could pass a limit; of kind ``interrupted``, where the run was
+                cancelled.
         """
-        try:
-            return self._records.begin_call(self.run_id, call, self._allowance)
-        except SpentError as error:
-            self._spent = error.limit
-            raise ResearcherError(str(error), "budget") from error
+        with self._ended:
+            while True:
+                if self._cancelled():
+                    raise ResearcherError("the run was cancelled", "interrupted")
+                try:
+                    number = self._records.begin_call(self.run_id, call, self._allowance)
+                except SpentError as error:
+                    left = deadline - time.monotonic()
+                    if self._under_way and left > 0:
+                        self._ended.wait(min(left, 1.0))
+                        continue
+                    self._spent = error.limit
+                    raise ResearcherError(str(error), "budget") from error
+                self._under_way += 1
+                return number
 
     def end(self, number: int, call: ModelCall) -> None:
         """Count a call that has ended."""
-        self._records.end_call(self.run_id, number, call)
+        with self._ended:
+            self._under_way -= 1
+            self._ended.notify_all()
+            self._records.end_call(self.run_id, number, call)

@@ -1,7 +1,9 @@
 """The questions that language models are asked, one for each agent: a prompt of bounded size from what is known."""
 
+import re
 from collections.abc import Sequence
 
+from factors.columns import STANDARD_FIELDS
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
 from factors.wording import in_words
@@ -13,6 +15,8 @@ from graphs.summaries import diagnostics, operators_of, outcome, refusal
 _DIRECTION = 2000  # characters, as many as a person may write
 _DESCRIPTION, _FORMULA = 300, 600  # characters of what the judge compares
 _PARTS, _PART = 5, 90  # parts to avoid, and their characters
+_COLUMNS = 40  # of the market that are told, those that the direction names first
+_REWRITTEN = 16  # refused candidates that one call rewrites; the others are given up
 _REFUSED = 3  # candidates of a round that Eval reads of beside those that were measured
 
 
@@ -22,7 +26,7 @@ def idea(brief: Brief) -> Prompt:
         "idea",
         direction=quoted(brief.direction, _DIRECTION),
         task=task(brief),
-        fields=field_table(brief.fields),
+        fields=field_table(_columns(brief)),
         anchor=anchor(brief),
         hypotheses=explored(brief),
         lessons=lessons(brief),
@@ -37,7 +41,7 @@ def factor(brief: Brief, hypothesis: Hypothesis, count: int) -> Prompt:
         "factor",
         hypothesis=_told(hypothesis),
         count=count,
-        fields=field_table(brief.fields),
+        fields=field_table(_columns(brief)),
         operators=operator_table(),
         examples=examples(frozenset(brief.fields)),
         limits=_limits(brief),
@@ -51,11 +55,11 @@ def revise(brief: Brief, hypothesis: Hypothesis, refused: Sequence[Trial]) -> Pr
     return render(
         "revise",
         hypothesis=_told(hypothesis),
-        fields=field_table(brief.fields),
+        fields=field_table(_columns(brief)),
         operators=operator_names(operators_of(refused, brief.fields)),
         limits=_limits(brief),
         avoid=quoted(brief.avoid[:_PARTS], _PART),
-        refused=[refusal(trial) for trial in refused],
+        refused=[refusal(trial) for trial in refused[:_REWRITTEN]],
     )
 
 
@@ -86,6 +90,17 @@ def feedback(brief: Brief, hypothesis: Hypothesis, trials: Sequence[Trial]) -> P
         measured=diagnostics(measured),
         refused=[outcome(trial) for trial in trials if not trial.evaluation][:_REFUSED],
     )
+
+
+def _columns(brief: Brief) -> list[str]:
+    words = set(re.findall(r"\w+", brief.direction.lower()))
+    place = {name: number for number, name in enumerate(STANDARD_FIELDS)}
+
+    def merit(name: str) -> tuple[bool, int]:
+        return name.lower() not in words, place.get(name, len(place))
+
+    told = set(sorted(brief.fields, key=merit)[:_COLUMNS])
+    return [name for name in brief.fields if name in told]
 
 
 def _told(hypothesis: Hypothesis) -> dict[str, object]:

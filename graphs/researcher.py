@@ -56,6 +56,10 @@ class Trial(BaseModel):
         return (self.evaluation.splits[split].rank_icir or 0.0) - LAMBDA * self.verdict.penalty
 
 
+Action = Literal["refine", "pivot", "stop"]
+"""What to do with a hypothesis."""
+
+
 class Feedback(BaseModel):
     """What a round taught: the Eval agent's answer, which the next Idea reads.
 
@@ -66,7 +70,7 @@ class Feedback(BaseModel):
 
     supported: bool
     lesson: Prose = Field(max_length=2000)
-    action: Literal["refine", "pivot", "stop"]
+    action: Action
     focus: Prose = Field(default="", max_length=1000)
 
 
@@ -128,7 +132,7 @@ class Draft(BaseModel):
 
     name: Prose = Field(min_length=1, max_length=120)
     description: Prose = Field(min_length=1, max_length=2000)
-    formula: str = Field(max_length=4000)
+    formula: Prose = Field(max_length=4000)
     variables: tuple[Variable, ...] = ()
     parents: tuple[str, ...] = ()
 

@@ -22,6 +22,9 @@ def task(brief: Brief) -> Words:
         return Words(f"sharpen this hypothesis by what it taught: {ancestors}.{looking}")
     if brief.move == "cross" and ancestors:
         return Words(f"join what works in these into one hypothesis: {ancestors}.{looking}")
+    if brief.abreast:
+        others = f"{brief.abreast} other{'s' if brief.abreast > 1 else ''}"
+        return Words(f"{others} take the most obvious readings of the direction just now: find another one.")
     return Words("a hypothesis unlike those explored already.")
 
 

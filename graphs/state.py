@@ -49,6 +49,7 @@ class Direction(TypedDict):
 
     Attributes:
         brief: what was known when the round began; once there is a hypothesis, with it.
+        wanted: candidates that the round may still draft, rewrites included.
         drafts: candidates that await the gate.
         passed: trials of this round that the gate let through.
         refused: those that it refused.
@@ -56,15 +57,16 @@ class Direction(TypedDict):
     """
 
     brief: Brief
+    wanted: int
     drafts: list[Candidate]
     passed: list[Trial]
     refused: list[Trial]
     revisable: list[Trial]
 
 
-def direction(brief: Brief) -> Direction:
+def direction(brief: Brief, wanted: int = 0) -> Direction:
     """A round at its beginning."""
-    return Direction(brief=brief, drafts=[], passed=[], refused=[], revisable=[])
+    return Direction(brief=brief, wanted=wanted, drafts=[], passed=[], refused=[], revisable=[])
 
 
 def initial_state() -> State:

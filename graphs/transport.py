@@ -26,6 +26,7 @@ class BoundedTransport(httpx2.BaseTransport):
         Raises:
             httpx2.TimeoutException: the answer took too long.
             AnswerTooLargeError: it is too large.
+            httpx2.DecodingError: it is packed, so that its size is not known.
         """
         patience = dict(request.extensions["timeout"])
         request.extensions = {**request.extensions, "timeout": patience}
@@ -36,6 +37,9 @@ class BoundedTransport(httpx2.BaseTransport):
             call.close()
             call.check_time(error)
             raise
+        if response.headers.get("content-encoding", "identity") != "identity":
+            call.close()
+            raise httpx2.DecodingError("the answer is packed, although it was asked for as it is")
         patience["read"] = min(patience["read"], LONGEST_SILENCE)
         response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream), call)
         return response

@@ -32,6 +32,10 @@ RANKS_KEPT = 128  # a few megabytes each
 NEAR = 3  # published alphas that are compared on all days, out of those nearest on some
 
 
+def _without_limit(_: str) -> float:
+    return float("inf")
+
+
 @dataclass(frozen=True)
 class Workbench:
     """One run's tools.
@@ -47,6 +51,7 @@ class Workbench:
         records: where results and events are written.
         cancelled: whether somebody asked to stop the run.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
+        left: what the user's allowance leaves of rounds, candidates or evaluations.
         spent: which limit of its model calls the run has reached, or which of its user's; empty while none is.
     """
 
@@ -60,6 +65,7 @@ class Workbench:
     records: Records
     cancelled: Callable[[], bool]
     deadline: float
+    left: Callable[[str], float] = _without_limit
     spent: Callable[[], str] = str
     thresholds: Thresholds = field(default_factory=Thresholds)
     _ranks: dict[str, Ranks] = field(default_factory=dict)

@@ -140,9 +140,9 @@ class Records:
             current = rows.lock_open(connection, run_id)
             if current == "queued" and status == "succeeded":
                 raise RunStateError(f"run {run_id} is queued: only a running run can succeed")
-            rows.change(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error)
+            rows.change(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error, stopped=stopped)
             run = rows.read_run(connection, run_id)
-            told = {"accepted": len(run.accepted), "error": error, "reason": _reason(stopped), "limit": stopped}
+            told = {"accepted": len(run.accepted), "error": error, "reason": run.reason, "limit": stopped}
             rows.append(connection, run_id, _FINISHED[status], told)
             return run
 
@@ -187,6 +187,13 @@ class Records:
         query = select(table.c.answer).where(at, table.c.failure.is_(None)).order_by(table.c.position.desc()).limit(1)
         with self._reading() as connection:
             return connection.scalar(query)
+
+    def left(self, user: str, allowance: Allowance, name: str) -> float:
+        """What a field of the allowance leaves to the user's runs of 24 hours; infinite where it has no limit."""
+        if getattr(allowance, name) is None:
+            return float("inf")
+        with self._reading() as connection:
+            return spending.left(connection, user, allowance, name)
 
     def exceeded(self, user: str, allowance: Allowance) -> str:
         """The limit, ``user_`` and its name, that the user's runs of the last 24 hours have used up; empty if none."""
@@ -378,7 +385,3 @@ class Records:
 
     def _writing(self) -> AbstractContextManager[Connection]:
         return self._engine.execution_options(writing=True).begin()
-
-
-def _reason(stopped: str | None) -> str | None:
-    return stopped if stopped in {None, "rounds", "cancelled"} else "budget"

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, computed_field
 
 from factors.errors import AlphaAgentError, FailureKind
 from factors.evaluation import Evaluation
@@ -115,6 +115,7 @@ class Run(BaseModel):
         limits: what its gate refuses.
         accepted: ids of the factors it accepted, in order of acceptance.
         error: why it failed, one line.
+        stopped: the limit that ended it.
         rounds: rounds completed.
         candidates: formulas that the gate judged, rewrites included.
         evaluations: candidates evaluated.
@@ -143,6 +144,7 @@ class Run(BaseModel):
     finished_at: AwareDatetime | None
     accepted: tuple[str, ...]
     error: str | None
+    stopped: str | None
     rounds: int
     candidates: int
     evaluations: int
@@ -152,7 +154,12 @@ class Run(BaseModel):
     usd: float
     unpriced_calls: int
 
-    @property
+    @computed_field
+    def reason(self) -> str | None:
+        """What ended it, in short: ``rounds``, ``cancelled``, or ``budget`` for any other limit."""
+        return self.stopped if self.stopped in {None, "rounds", "cancelled"} else "budget"
+
+    @computed_field
     def seconds(self) -> float:
         """Time that it has worked, until now where it still does."""
         return ((self.finished_at or datetime.now(UTC)) - self.started_at).total_seconds() if self.started_at else 0.0

@@ -91,6 +91,7 @@ runs = Table(
     Column("executor", Text),
     Column("limits", Document, nullable=False, server_default="{}"),
     Column("user", Text, nullable=False, server_default="local"),
+    Column("stopped", Text),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     Index("runs_status", "status"),
     Index("runs_recipe", "market", "seed", "snapshot"),

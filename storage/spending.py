@@ -27,6 +27,11 @@ def check_room(connection: Connection, run_id: str, call: ModelCall, allowance: 
         raise SpentError(used_up)
 
 
+def left(connection: Connection, user: str, allowance: Allowance, name: str) -> float:
+    """What a field of the allowance leaves to the user's runs, infinite where it is no limit."""
+    return max(0.0, _limit(allowance, name) - _used(_recent(connection, user), name))
+
+
 def exceeded(connection: Connection, user: str, allowance: Allowance) -> str:
     """The first limit of the allowance that the user's runs of the last 24 hours have used up, else empty."""
     return _first_used_up(_recent(connection, user), allowance)

@@ -52,6 +52,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self, play, methods=("json_schema", "tool", "json_object", "text"), counts=True):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.play, self.methods, self.counts = play, methods, counts
+        self.running_usage = False  # whether each piece tells the usage so far
         self.requests, self.keys, self.idempotency, self.closing = [], [], [], threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -119,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
                 deltas.append({"tool_calls": [{**call, "index": 0, "function": {**call["function"], "arguments": ""}}]})
                 deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in pieces]
         ends = [choice["finish_reason"] for choice in document["choices"]]
+        if self.server.running_usage:
+            head = {**head, "usage": document["usage"]}
         self._begin("text/event-stream")
         for delta, end in [*((delta, None) for delta in deltas), *(({}, end) for end in ends)]:
             self._event(

@@ -27,17 +27,21 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     if len(state["arrived"]) < len(state["directions"]):
         return Command()
     bench = runtime.context
+    distinct, repeated = _distinct(state, bench)
     measured: list[Trial] = []
+    room = bench.left("evaluations")
     with suppress(EvaluationStoppedError):
-        for trial in bench.expect(state["passed"]):
-            if bench.exhausted([*state["trials"], *measured]):
+        for trial in bench.expect(distinct):
+            if len(measured) >= room or bench.exhausted([*state["trials"], *measured]):
                 break
             measured.append(_measured(trial, bench))
     measured.sort(key=lambda trial: trial.reward, reverse=True)
     hypotheses = {hypothesis.id: hypothesis for hypothesis in state["hypotheses"]}
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
-    finished, accepted, zoo = [], [], bench.zoo(state["trials"])
+    finished, accepted, zoo = list(repeated), [], bench.zoo(state["trials"])
+    for trial in repeated:
+        bench.record(trial, hypotheses[trial.candidate.hypothesis_id])
     with suppress(EvaluationStoppedError):
         for trial in measured:
             done, hypothesis = _admitted(trial, peers, zoo, bench), hypotheses[trial.candidate.hypothesis_id]
@@ -50,6 +54,21 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     state["trials"] = [*state["trials"], *finished]
     sends = [Send("feedback", direction(bench.brief(state, began))) for began in state["directions"]]
     return Command(goto=sends, update={"passed": None, "arrived": None, "trials": finished, "accepted": accepted})
+
+
+def _distinct(state: State, bench: Workbench) -> tuple[list[Trial], list[Trial]]:
+    """What passed, and with that check failed, what ranks as a candidate of another direction that comes before it."""
+    zoo, distinct, repeated = bench.zoo(state["trials"]), [], []
+    for trial in sorted(state["passed"], key=lambda trial: trial.round):
+        expr = bench.parsed(trial.candidate.formula)
+        duplicate, *_ = Structure.of(expr, zoo).originality(bench.limits)
+        if duplicate.passed:
+            zoo.add_tried(f"candidate {trial.candidate.id} of another direction", expr)
+            distinct.append(trial)
+        else:
+            verdict = trial.verdict.model_copy(update={"checks": (*trial.verdict.checks, duplicate)})
+            repeated.append(trial.model_copy(update={"verdict": verdict}))
+    return distinct, repeated
 
 
 def _measured(trial: Trial, bench: Workbench) -> Trial:

@@ -20,11 +20,12 @@ def factor(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal["re
         told = {"round": number, "candidate": candidate.model_dump(mode="json")}
         told["prompt"] = bench.researcher.prompts.get(agent)
         bench.records.append_event(bench.run.id, "candidate.drafted", told)
-    return Command(goto=Send("regularize", {**state, "drafts": drafts, "revisable": []}))
+    left = state["wanted"] - len(drafts)
+    return Command(goto=Send("regularize", {**state, "wanted": left, "drafts": drafts, "revisable": []}))
 
 
 def _fresh(direction: Direction, bench: Workbench) -> list[Candidate]:
-    wanted, brief = bench.run.budget.candidates, direction["brief"]
+    wanted, brief = min(bench.run.budget.candidates, direction["wanted"]), direction["brief"]
     hypothesis = brief.hypotheses[-1]
     drafts, _ = bench.ask("factor", brief.round, lambda: bench.researcher.draft(brief, hypothesis, wanted))
     return [
@@ -33,7 +34,7 @@ def _fresh(direction: Direction, bench: Workbench) -> list[Candidate]:
 
 
 def _rewrites(direction: Direction, bench: Workbench) -> list[Candidate]:
-    refused, brief = direction["revisable"], direction["brief"]
+    refused, brief = direction["revisable"][: direction["wanted"]], direction["brief"]
     hypothesis = brief.hypotheses[-1]
     told = brief.model_copy(update={"trials": (*brief.trials, *direction["refused"])})
     rewrites, _ = bench.ask("revise", brief.round, lambda: bench.researcher.revise(told, hypothesis, refused))

@@ -7,6 +7,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 
 from graphs.bandit import next_steps
+from graphs.researcher import Brief
 from graphs.state import State, direction
 from graphs.workbench import Workbench
 
@@ -19,15 +20,16 @@ def plan(state: State, runtime: Runtime[Workbench]) -> Command[Literal["idea", "
     if stopped:
         return Command(goto="__end__", update={"stopped": stopped})
     draw = Random(f"{bench.run.seed}:{begun}:plan")  # noqa: S311 - a search that must replay, not a secret
-    count = min(budget.directions, budget.rounds - begun)
+    most = budget.candidates * (1 + budget.attempts)
+    left = int(min(bench.left("candidates"), most * budget.directions))
+    count = int(min(budget.directions, budget.rounds - begun, bench.left("rounds"), left))
     steps = next_steps(state["hypotheses"], state["feedback"], state["trials"], count, budget.directions, draw)
     known = bench.brief(state)
-    briefs = [
-        known.model_copy(
-            update={"round": begun + place + 1, "move": step.move, "parents": step.parents, "abreast": place}
-        )
-        for place, step in enumerate(steps)
-    ]
-    return Command(
-        goto=[Send("idea", direction(brief)) for brief in briefs], update={"round": begun + count, "directions": briefs}
-    )
+    briefs: list[Brief] = []
+    for number, step in enumerate(steps, start=begun + 1):
+        abreast = sum(brief.move == "new" for brief in briefs) if step.move == "new" else 0
+        told = {"round": number, "move": step.move, "parents": step.parents, "abreast": abreast}
+        briefs.append(known.model_copy(update=told))
+    shares = (min(most, left // count + (place < left % count)) for place in range(count))
+    sends = [Send("idea", direction(brief, share)) for brief, share in zip(briefs, shares, strict=True)]
+    return Command(goto=sends, update={"round": begun + count, "directions": briefs})

@@ -40,9 +40,10 @@ def regularize(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal
         )
     revisable = [trial for trial in refused if trial.candidate.attempt < bench.run.budget.attempts]
     update = {"trials": refused, "passed": passed}
-    if revisable and not bench.exhausted():
+    if revisable and state["wanted"] > 0 and not bench.exhausted():
         waiting: Direction = {
             "brief": brief,
+            "wanted": state["wanted"],
             "drafts": [],
             "passed": [*state["passed"], *passed],
             "refused": [*state["refused"], *refused],

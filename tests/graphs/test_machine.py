@@ -510,3 +510,33 @@ def test_a_direction_without_a_hypothesis_keeps_no_other_waiting(bench_of):
     assert sorted(line for line in told(bench) if line.startswith("round.completed")) == [
         "round.completed 1", "round.completed 2", "round.completed 3"
     ]  # fmt: skip
+
+
+def test_what_two_directions_both_draft_is_measured_once(bench_of):
+    spelled = OVERREACTION.replace(" ", "").replace("DECAYLINEAR", "WMA")
+    bench = bench_of(Scripted([[OVERREACTION], [spelled, WEAK[0]], [OVERREACTION]]), rounds=3, directions=3, attempts=0)
+    state = mine(bench)
+    assert [(trial.candidate.id, failed(trial)) for trial in state["trials"] if not trial.evaluation] == [
+        ("2.1.0", ["duplicate"]), ("3.1.0", ["duplicate"])
+    ]  # fmt: skip
+    assert bench.records.run(bench.run.id).evaluations == 2
+    assert len(bench.records.candidates(bench.run.id)[0]) == 4
+
+
+@pytest.mark.parametrize(("name", "most"), [("rounds", 3), ("candidates", 7), ("evaluations", 4)])
+def test_no_more_is_done_than_the_user_s_allowance_leaves(bench_of, name, most):
+    """Two directions at once, with rewrites; the records count what has been done."""
+    researcher = Scripted(
+        [[LONG, *WEAK[:2]], [OVERREACTION, WEAK[2], LONG], *([[]] * 8)], rewrites={LONG: "TS_MEAN($close, 30)"}
+    )
+    bench = bench_of(researcher, rounds=10, directions=2)
+
+    def left(field):
+        done = getattr(bench.records.run(bench.run.id), field)
+        return max(0, most - done) if field == name else float("inf")
+
+    object.__setattr__(bench, "left", left)
+    object.__setattr__(bench, "spent", lambda: "" if left(name) else f"user_{name}")
+    state = mine(bench)
+    assert 0 < getattr(bench.records.run(bench.run.id), name) <= most
+    assert state["stopped"] == f"user_{name}"

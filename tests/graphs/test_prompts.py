@@ -179,3 +179,12 @@ def test_tokens_are_estimated_from_above():
     assert tokens("a" * 100) == 40
     assert tokens("量" * 100) == 300
     assert tokens("") == 0
+
+
+def test_of_many_columns_those_that_the_direction_names_and_the_usual_ones_are_told():
+    fields = (*FIELDS, *(f"alien{n}" for n in range(300)))
+    few, many = (questions.idea(brief_of(direction="what alien77 says", fields=f)).text for f in (FIELDS, fields))
+    assert '"$alien77"' in many
+    assert all(f'"${name}"' in many for name in FIELDS)
+    assert many.count('"$') == 40
+    assert tokens(many) - tokens(few) < 600

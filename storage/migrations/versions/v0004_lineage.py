@@ -10,6 +10,7 @@ down_revision = "0003"
 def upgrade() -> None:
     """Add columns; rows before them are of the user ``local``, without lineage, price and answer."""
     op.add_column("runs", sa.Column("user", sa.Text, nullable=False, server_default="local"))
+    op.add_column("runs", sa.Column("stopped", sa.Text))
     op.create_index("runs_user", "runs", ["user", "created_at"])
     op.add_column("candidates", sa.Column("variables", sa.Text, nullable=False, server_default="[]"))
     op.add_column("factors", sa.Column("lineage", sa.Text, nullable=False, server_default="null"))
