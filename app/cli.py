@@ -38,6 +38,11 @@ from storage.records import Records
 from storage.runs import Budget, RunRequest
 
 DEMO = "demo"
+# What a run has come to, in its document.
+TOLD = (
+    "status", "reason", "stopped", "error", "seed", "snapshot", "seconds", "rounds", "evaluations", "model_calls",
+    "input_tokens", "output_tokens", "usd", "unpriced_calls",
+)  # fmt: skip
 # A formula may begin with a minus sign, which is not the beginning of an option.
 FORMULA_FIRST = {"ignore_unknown_options": True}
 
@@ -126,24 +131,8 @@ def mine(
         runner.recover()
         run, accepted = mine_and_follow(runner, request, quiet=as_json)
     if as_json:
-        document = {
-            "run_id": run.id,
-            "status": run.status,
-            "reason": run.reason,
-            "limit": run.stopped,
-            "seconds": run.seconds,
-            "rounds": run.rounds,
-            "evaluations": run.evaluations,
-            "model_calls": run.model_calls,
-            "input_tokens": run.input_tokens,
-            "output_tokens": run.output_tokens,
-            "usd": run.usd,
-            "unpriced_calls": run.unpriced_calls,
-            "seed": run.seed,
-            "snapshot": run.snapshot,
-            "error": run.error,
-            "accepted": [factor.model_dump(mode="json") for factor in accepted],
-        }
+        told = {name: getattr(run, name) for name in TOLD}
+        document = {"run_id": run.id, **told, "accepted": [factor.model_dump(mode="json") for factor in accepted]}
         typer.echo(json.dumps(document, indent=2))
     else:
         display.leaderboard(Console(), run, accepted)

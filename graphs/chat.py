@@ -3,76 +3,31 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
-from langchain_core.exceptions import LangChainException
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_openai import ChatOpenAI
-from openai import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    ContentFilterFinishReasonError,
-    LengthFinishReasonError,
-    OpenAIError,
-)
 from pydantic import BaseModel, SecretStr
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from factors.errors import FailureKind, ResearcherError
+from factors.errors import ResearcherError
 from factors.prose import on_one_line
 from graphs.answers import METHODS, Answer, Method, in_words, read, request, text_of
 from graphs.endpoint import Endpoint
+from graphs.failures import SURPRISES, asked_for, kind_of, lacking, perhaps_paid
 from graphs.metering import Meter, tokens
 from graphs.prompts import Prompt, Words, quoted, render
-from graphs.transport import AnswerTooLargeError, BoundedTransport
+from graphs.transport import BoundedTransport
 from storage.runs import ModelCall
 
-_BY_STATUS: Mapping[int, FailureKind] = {
-    401: "authentication",
-    403: "permission",
-    404: "unknown_model",
-    429: "rate_limit",
-}
-_BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], FailureKind], ...] = (
-    ((APITimeoutError, httpx2.TimeoutException), "timeout"),
-    ((APIConnectionError, httpx2.TransportError), "connection"),
-    (APIError, "server"),  # told in the middle of a stream
-    (ContentFilterFinishReasonError, "content_filter"),
-    (LengthFinishReasonError, "truncated"),
-)
 _PASSING = frozenset({"rate_limit", "server", "connection"})
-_REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # how endpoints answer what they lack
-_UNSAID = frozenset({400, 422})  # the same where they do not say what it is
-_LACKING = ("response_format", "response format", "json_schema", "json_object", "schema", "tool", "function")
-_TOO_LONG = ("context length", "context_length", "maximum context", "too long", "too many tokens")
-_FILTERED = ("content_filter", "content management policy")
-_OPTIONAL = ("temperature", "max_completion_tokens", "max_tokens", "stream_options")  # some models lack one
 _SHOWN = 4000  # characters of an answer that did not fit, when it is shown to a model again
 _LONGEST_FAULT = 600
 _STRIKES = 2  # answers without any object, one after the other, after which a way of asking is taken to be ignored
 _MOST_TOKENS = 10_000_000  # that one call can have used; an endpoint that counts more counts wrongly
-_SERVER_FAULTS = 500
-# A body that is no chat completion surprises the client in ways that it does not document.
-_SURPRISES = (
-    OpenAIError,
-    LangChainException,
-    httpx2.TransportError,
-    httpx2.DecodingError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    RecursionError,
-    OverflowError,
-)
 
 
 @dataclass(slots=True)
@@ -159,10 +114,10 @@ class Chat:
             try:
                 text = self._patiently(call, prompt.text + added, arguments, deadline)
             except ResearcherError as error:
-                lacking = _lacking(error.__cause__, arguments)
-                if lacking is None or (not lacking and method == METHODS[-1]):
+                lacked = lacking(error.__cause__, arguments)
+                if lacked is None or (not lacked and method == METHODS[-1]):
                     raise
-                method, without = method if lacking else _weaker(method), without | lacking
+                method, without = method if lacked else _weaker(method), without | lacked
             else:
                 # Only what has worked is remembered: a request may be refused for what is wrong with itself alone.
                 self._known.method, self._known.without = method, without
@@ -204,7 +159,7 @@ class Chat:
         drawn = wait_random_exponential(multiplier=2 * self.endpoint.backoff, max=self.endpoint.timeout)
 
         def pause(state: RetryCallState) -> float:
-            return max(drawn(state), _asked_for(state.outcome.exception() if state.outcome else None))
+            return max(drawn(state), asked_for(state.outcome.exception() if state.outcome else None))
 
         def is_over(state: RetryCallState) -> bool:
             return tries(state) or time.monotonic() + state.upcoming_sleep > deadline
@@ -227,7 +182,7 @@ class Chat:
             ended = ended.model_copy(update={"failure": None, "answer": answer})
         except ResearcherError as error:
             paid = (
-                {} if ended is not call or _perhaps_paid(error) else {"input_tokens": 0, "output_tokens": 0, "usd": 0.0}
+                {} if ended is not call or perhaps_paid(error) else {"input_tokens": 0, "output_tokens": 0, "usd": 0.0}
             )
             ended = ended.model_copy(update={"failure": error.kind, **paid})
             raise
@@ -259,65 +214,13 @@ class Chat:
             # Each piece may tell the usage so far: together they would add up.
             bare = [piece.model_copy(update={"usage_metadata": None}) for piece in pieces]
             return bare[0] + bare[1:], usage
-        except _SURPRISES as error:
+        except SURPRISES as error:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> ResearcherError:
         words = on_one_line(str(error).replace(self._key.get_secret_value() or "\0", "***"))[:300]
-        return ResearcherError(f"model {self.endpoint.name} failed ({type(error).__name__}): {words}", _kind(error))
+        return ResearcherError(f"model {self.endpoint.name} failed ({type(error).__name__}): {words}", kind_of(error))
 
 
 def _weaker(method: Method) -> Method:
     return METHODS[min(METHODS.index(method) + 1, len(METHODS) - 1)]
-
-
-def _lacking(cause: BaseException | None, arguments: Mapping[str, Any]) -> frozenset[str] | None:
-    """Arguments that the endpoint says it lacks, none where it seems to lack the format, ``None`` where neither is."""
-    if not isinstance(cause, APIStatusError) or cause.status_code not in _REFUSED:
-        return None
-    words = str(cause).lower()
-    if any(told in words for told in (*_TOO_LONG, *_FILTERED)):
-        return None
-    given = json.dumps(arguments)
-    named = frozenset(name for name in _OPTIONAL if f'"{name}"' in given and name in words)
-    if named or cause.status_code in _UNSAID or any(told in words for told in _LACKING):
-        return named
-    return None
-
-
-def _kind(error: Exception) -> FailureKind:
-    if any(isinstance(cause, AnswerTooLargeError) for cause in _causes(error)):
-        return "too_large"
-    if isinstance(error, APIStatusError):
-        if any(told in str(error).lower() for told in _FILTERED):
-            return "content_filter"
-        fault: FailureKind = "server" if error.status_code >= _SERVER_FAULTS else "request"
-        return _BY_STATUS.get(error.status_code, fault)
-    return next((kind for types, kind in _BY_TYPE if isinstance(error, types)), "malformed")
-
-
-def _perhaps_paid(error: ResearcherError) -> bool:
-    """Whether a model may have worked for it: the request was taken, and not answered with a status that refuses it."""
-    causes = list(_causes(error))
-    return not any(isinstance(cause, APIStatusError | httpx2.ConnectError | httpx2.ConnectTimeout) for cause in causes)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _asked_for(error: BaseException | None) -> float:
-    """Seconds that the endpoint wants to be left alone: so many, or until a date."""
-    cause = error.__cause__ if error else None
-    asked = cause.response.headers.get("retry-after", "") if isinstance(cause, APIStatusError) else ""
-    try:
-        return max(0.0, float(asked))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return 0.0
