@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from typer.exceptions import TyperException
 
@@ -76,6 +77,8 @@ def main() -> None:
         _fail(message)
     except (AlphaAgentError, OSError) as error:
         _fail(str(error))
+    except SettingsError as error:
+        _fail(f"{error}: its value is not JSON")
     except ValidationError as error:
         fault = error.errors()[0]
         _fail(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")

@@ -557,6 +557,8 @@ def test_a_damaged_market_is_refused(new_home, cli):
 def test_a_setting_that_cannot_be_is_refused(kept, cli):
     models = '{"gpt-5": {"timeout": "soon"}}'
     assert_refused(cli(kept, "data", "list", ALPHAAGENT_MODELS=models), "models.gpt-5.timeout")
+    secret = '{"large": {"api_key": "secret-key"'
+    assert_refused(cli(kept, "data", "list", ALPHAAGENT_MODELS=secret), "models", "JSON")
 
 
 def test_a_home_may_be_named_from_the_user_s_own(tmp_path, cli):
