@@ -75,7 +75,7 @@ class Lineage(BaseModel):
         hypothesis: its hypothesis' id.
         move: how that came about.
         hypothesis_parents: from which it goes on.
-        prompts: versions of the prompts that its agents were asked with, by agent; empty without a language model.
+        prompts: versions of the prompts of those who wrote and judged it, by agent; empty without a language model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -44,5 +44,8 @@ def mine(bench: Workbench) -> State:
     """Run the machine until its budget is spent or it is cancelled; return the final state."""
     budget = bench.run.budget
     steps_a_round = 6 + 2 * budget.attempts
-    config = RunnableConfig(recursion_limit=budget.rounds * steps_a_round + 2)
+    config = RunnableConfig(
+        recursion_limit=budget.rounds * steps_a_round + 2,
+        max_concurrency=budget.directions,  # fewer threads than that would keep calls waiting
+    )
     return cast(State, graph.invoke(initial_state(), config, context=bench))

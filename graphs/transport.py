@@ -46,7 +46,10 @@ class BoundedTransport(httpx2.BaseTransport):
 
 
 class _Call:
-    """A connection of its own, which is cut when its time is up: no single read outlasts a server that drips bytes."""
+    """A connection of its own, which is cut when its time is up.
+
+    What cuts it is the next read: a server that falls silent just before can take one read's patience more.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.inner = httpx2.HTTPTransport(verify=_certificates())

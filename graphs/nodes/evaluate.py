@@ -114,6 +114,7 @@ def _accept(trial: Trial, hypothesis: Hypothesis, bench: Workbench) -> str:
     candidate, evaluation = trial.candidate, trial.evaluation
     if evaluation is None:
         raise ValueError("only an evaluated candidate is accepted")
+    asked = {"idea", "judge", "revise" if candidate.attempt else "factor"}
     factor = Factor(
         id=factor_id(bench.run.market, bench.parsed(candidate.formula)),
         market=bench.run.market,
@@ -135,7 +136,7 @@ def _accept(trial: Trial, hypothesis: Hypothesis, bench: Workbench) -> str:
             hypothesis=hypothesis.id,
             move=hypothesis.move,
             hypothesis_parents=hypothesis.parents,
-            prompts=dict(bench.researcher.prompts),
+            prompts={name: version for name, version in bench.researcher.prompts.items() if name in asked},
         ),
     )
     bench.records.accept_factor(factor)

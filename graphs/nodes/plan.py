@@ -22,7 +22,8 @@ def plan(state: State, runtime: Runtime[Workbench]) -> Command[Literal["idea", "
     draw = Random(f"{bench.run.seed}:{begun}:plan")  # noqa: S311 - a search that must replay, not a secret
     most = budget.candidates * (1 + budget.attempts)
     left = int(min(bench.left("candidates"), most * budget.directions))
-    count = int(min(budget.directions, budget.rounds - begun, bench.left("rounds"), left))
+    # Another run of the user's may have taken the last of an allowance since it was looked at.
+    count = max(1, int(min(budget.directions, budget.rounds - begun, bench.left("rounds"), left)))
     steps = next_steps(state["hypotheses"], state["feedback"], state["trials"], count, budget.directions, draw)
     known = bench.brief(state)
     briefs: list[Brief] = []

@@ -35,7 +35,7 @@ def regularize(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal
                 "candidate_id": trial.candidate.id,
                 "accepted": trial.verdict.accepted,
                 "verdict": trial.verdict.model_dump(mode="json"),
-                "prompt": bench.researcher.prompts.get("judge"),
+                "prompt": bench.researcher.prompts.get("judge") if _was_asked(trial) else None,
             },
         )
     revisable = [trial for trial in refused if trial.candidate.attempt < bench.run.budget.attempts]
@@ -51,6 +51,10 @@ def regularize(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal
         }
         return Command(goto=Send("factor", waiting), update=update)
     return Command(goto="evaluate", update={**update, "arrived": [brief.round]})
+
+
+def _was_asked(trial: Trial) -> bool:
+    return any(check.name == "alignment" for check in trial.verdict.checks)
 
 
 def _judged(direction: Direction, bench: Workbench) -> list[Trial]:

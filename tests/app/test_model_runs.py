@@ -4,11 +4,13 @@ import json
 from itertools import cycle
 from pathlib import Path
 from random import Random
+from threading import Barrier
 
 import pytest
 
 from factors.parse import parse
 from factors.prose import on_one_line
+from graphs.prompts import version
 from storage.records import Records
 from tests.chat_server import ChatServer, Fault, completion
 
@@ -253,6 +255,20 @@ def test_a_run_of_several_directions_asks_its_models_side_by_side(mine):
     assert answer.json["rounds"] == 3
 
 
+def test_no_direction_waits_for_a_thread(mine):
+    """The model answers its eight first questions only once all of them have come."""
+    competent, together = Competent(), Barrier(8)
+
+    def play(body):
+        if body["response_format"]["json_schema"]["name"] == "idea":
+            together.wait(timeout=20)
+        return competent(body)
+
+    answer, events, _, _ = mine(play, "--rounds", "8", "--directions", "8", "--attempts", "0")
+    assert answer.json["status"] == "succeeded"
+    assert not any(event.type == "agent.failed" for event in events)
+
+
 def test_what_calls_cost_is_counted_where_the_price_is_known(mine):
     models = {"gpt-5-mini": {"input_price": 2.0, "output_price": 10.0}, "small": {}}
     answer, _, _, server = mine(Competent(), ALPHAAGENT_MODELS=json.dumps(models), ALPHAAGENT_CHAT="small")
@@ -302,17 +318,20 @@ def test_a_run_names_a_model_of_the_server_s_list(mine, new_home, cli):
 
 def test_each_result_names_the_prompts_that_led_to_it(mine):
     answer, events, _, _ = mine(Competent())
-    by_type = {event.type: event.data for event in reversed(events)}
-    versions = answer.json["accepted"][0]["lineage"]["prompts"]
-    for kind, agent in (
-        ("hypothesis.proposed", "idea"), ("candidate.drafted", "factor"), ("candidate.judged", "judge"),
-        ("round.completed", "feedback"),
-    ):  # fmt: skip
-        assert by_type[kind]["prompt"] == versions[agent]
-    drafted = [event.data for event in events if event.type == "candidate.drafted"]
-    assert all(one["prompt"] == versions["revise"] for one in drafted if one["candidate"]["attempt"])
-    templates = {
-        event.data["call"]["agent"]: event.data["call"]["template"] for event in events if "call" in event.data
-    }
-    assert templates == {agent: versions[agent] for agent in templates}
-    assert len(templates) == 5
+    templates = {agent: version(agent) for agent in ("idea", "factor", "revise", "judge", "feedback")}
+    for event in events:
+        if event.type == "hypothesis.proposed":
+            assert event.data["prompt"] == templates["idea"]
+        elif event.type == "candidate.drafted":
+            rewritten = event.data["candidate"]["attempt"]
+            assert event.data["prompt"] == templates["revise" if rewritten else "factor"]
+        elif event.type == "candidate.judged":
+            judged = "alignment" in {check["name"] for check in event.data["verdict"]["checks"]}
+            assert event.data["prompt"] == (templates["judge"] if judged else None)
+        elif event.type == "round.completed":
+            assert event.data["prompt"] == templates["feedback"]
+        elif event.type == "model.called":
+            assert event.data["call"]["template"] == templates[event.data["call"]["agent"]]
+    for factor in answer.json["accepted"]:
+        writer = "revise" if factor["lineage"]["candidate"].endswith("1") else "factor"
+        assert factor["lineage"]["prompts"] == {agent: templates[agent] for agent in ("idea", writer, "judge")}

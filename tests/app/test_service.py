@@ -234,6 +234,13 @@ def test_a_run_that_cannot_be_is_not_recorded(client, status, body, words):
     assert client.get("/runs").json()["items"] == []
 
 
+def test_a_run_beyond_the_user_s_allowance_is_refused_for_now(new_home, monkeypatch):
+    monkeypatch.setenv("ALPHAAGENT_ALLOWANCE__ROUNDS", "0")
+    with TestClient(create_service(Settings(home=new_home()))) as client:
+        assert_problem(client.post("/runs", json=BODY), 429, "user rounds")
+        assert client.get("/runs").json()["items"] == []
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b'{"direction": "x"', b"\xff\xfe", b"[" * 100_000])
 def test_a_body_that_is_no_json_is_not_recorded(client, text):
     answer = client.post("/runs", content=text, headers={"Content-Type": "application/json"})
