@@ -1,25 +1,14 @@
 import time
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pytest
 
-from factors.alphas import Alpha
 from factors.errors import ResearcherError
-from factors.evaluator import Evaluator
 from factors.hypothesis import Factor, Lineage, factor_id
-from factors.labels import forward_returns
-from factors.panel import Panel
 from factors.parse import parse
-from factors.redundancy import Sample
-from factors.zoo import Zoo
 from graphs.machine import graph, mine
 from graphs.researcher import Alignment, Draft, Feedback, Idea
 from graphs.state import initial_state
-from graphs.workbench import Workbench
-from storage.markets import open_market
-from storage.records import Records
-from storage.runs import Budget, RunRequest
 
 # The market is synthetic and the same on every machine: these two hold up on it, the others do not.
 OVERREACTION = "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)"
@@ -97,47 +86,6 @@ class Scripted:
         self.reflected.append(trials)
         self._moment("reflect", brief.round)
         return Feedback(supported=False, lesson=f"lesson {brief.round}", action="refine")
-
-
-@pytest.fixture(scope="module")
-def snapshot(market_home):
-    return open_market(market_home, "small")
-
-
-@pytest.fixture(scope="module")
-def panel(snapshot):
-    return Panel.from_bars(snapshot.bars("synthetic200"), snapshot.train_end)
-
-
-@pytest.fixture
-def records(tmp_path):
-    with Records.open(f"sqlite:///{tmp_path}/records.sqlite") as opened:
-        yield opened
-
-
-@pytest.fixture
-def bench_of(records, panel, snapshot):
-    """A workbench for a new run: ``bench_of(researcher, rounds=2, ...)``."""
-
-    def make(researcher, *, library=(), cancelled=lambda: False, deadline=None, **budget):
-        request = RunRequest(direction="volume", market="small", budget=Budget(**{"rounds": 1, **budget}))
-        run = records.create_run(
-            request, universe="synthetic200", snapshot=snapshot.id, seed=7, model="scripted", executor="test"
-        )
-        return Workbench(
-            run=records.start_run(run.id, "test"),
-            researcher=researcher,
-            evaluator=Evaluator(panel),
-            labels=forward_returns(panel),
-            library=tuple(library),
-            known=Zoo(Alpha(one.name, parse(one.formula), "library") for one in library),
-            sample=lambda: Sample((), np.empty((0, *panel.shape), np.float32)),
-            records=records,
-            cancelled=cancelled,
-            deadline=time.monotonic() + 600 if deadline is None else deadline,
-        )
-
-    return make
 
 
 def events_of(bench):

@@ -1,0 +1,106 @@
+"""Each fault of each agent in a whole run: one typed event, a valid end, and the next healthy answer is used."""
+
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from graphs import chat
+from graphs.endpoint import Endpoint
+from graphs.llm import LanguageModelResearcher
+from graphs.machine import mine
+from graphs.metering import Meter
+from graphs.workbench import Workbench
+from tests.chat_faults import IN_PIECES, WHOLE
+from tests.chat_server import ChatServer
+
+KEY = "sk-canary-5301"
+SECONDS = 1.0
+CASES = [
+    *(pytest.param(*case[:2], False, id=f"{name}, whole") for name, case in WHOLE.items()),
+    *(pytest.param(*case[:2], True, id=f"{name}, in pieces") for name, case in IN_PIECES.items() if name not in WHOLE),
+]
+WORDS = dict.fromkeys(("statement", "observation", "knowledge", "justification", "specification"), "volume is spent")
+JUDGED = {"hypothesis_description": 1, "hypothesis_reason": "-", "description_formula": 1, "formula_reason": "-"}
+DIFFERENT = ("RANK($open)", "TS_STD($close, 20)", "$high / $low", "TS_SKEW($return, 20)", "TS_ARGMAX($volume, 9)")
+TOO_FAR = "TS_MEAN($close, 300)"  # looks back further than the gate allows, so that it is rewritten
+
+
+class Model:
+    """Answers every agent well, but for one of them whose answers are a fault until the run has told of its failure."""
+
+    def __init__(self, agent, fault):
+        self._agent, self._fault, self._fresh = agent, fault, iter(DIFFERENT)
+        self.has_failed = lambda: False
+
+    def __call__(self, body):
+        shape, prompt = body["response_format"]["json_schema"]["name"], body["messages"][-1]["content"]
+        agent = {"formulas": "factor", "judgements": "judge"}.get(shape, shape)
+        if shape == "formulas" and "The gate refused" in prompt:
+            agent = "revise"
+        if agent == self._agent and not self.has_failed():
+            return self._fault
+        return self._answer(agent, prompt)
+
+    def _answer(self, agent, prompt):
+        if agent == "idea":
+            return {**WORDS, "horizon_days": 1}
+        if agent == "feedback":
+            return {"supported": True, "lesson": "l", "action": "refine", "focus": "f"}
+        if agent == "judge":
+            return {"judgements": [{"number": n, **JUDGED} for n in range(1, 1 + prompt.count('{"number":'))]}
+        fresh = next(self._fresh)
+        formulas = [fresh] if agent == "revise" else [fresh, TOO_FAR]
+        return {"candidates": [{"name": "n", "description": "d", "formula": f, "variables": []} for f in formulas]}
+
+
+@pytest.fixture
+def run_of(bench_of, records):
+    servers = []
+
+    def start(model, *, stream):
+        server = ChatServer(model)
+        servers.append(server)
+
+        def researcher(run):
+            terms = {"base_url": server.url, "timeout": SECONDS, "stream": stream, "backoff": 0.001}
+            endpoint = Endpoint(name="m", api_key=SecretStr(KEY), **terms)
+            return LanguageModelResearcher(endpoint, endpoint, Meter(records, run.id))
+
+        bench = bench_of(researcher, rounds=2, candidates=2, attempts=1)
+        model.has_failed = lambda: any(event.type == "agent.failed" for event in records.events(bench.run.id))
+        return bench
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize("agent", ["idea", "factor", "revise", "judge", "feedback"])
+@pytest.mark.parametrize(("fault", "kind", "stream"), CASES)
+def test_a_run_takes_note_of_the_fault_and_goes_on(run_of, agent, fault, kind, stream):
+    bench = run_of(Model(agent, fault), stream=stream)
+    assert isinstance(bench, Workbench)
+    started = time.monotonic()
+    state = mine(bench)
+    assert time.monotonic() - started < 10 * SECONDS
+    assert (state["stopped"], state["round"]) == ("rounds", 2)
+    events = bench.records.events(bench.run.id)
+    [failed] = [event.data for event in events if event.type == "agent.failed"]
+    assert (failed["round"], failed["agent"], failed["kind"]) == (1, agent, kind)
+    assert failed["message"].isprintable()
+    assert KEY not in "".join(event.model_dump_json() for event in events)
+    assert [event.data["round"] for event in events if event.type == "round.completed"] == [1, 2]
+    measured = [event.data["round"] for event in events if event.type == "candidate.evaluated"]
+    assert 2 in measured
+    assert (1 in measured) is (agent not in {"idea", "factor"})
+    assert len(state["hypotheses"]) == (1 if agent == "idea" else 2)
+    assert set(state["feedback"]) == {"h2"} if agent in {"idea", "feedback"} else {"h1", "h2"}
+    calls = [event.data["call"] for event in events if event.type == "model.called"]
+    assert len(calls) == bench.records.run(bench.run.id).model_calls
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """What endpoints of earlier tests could do; ports come again."""
+    chat._known.clear()
