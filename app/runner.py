@@ -173,8 +173,7 @@ def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, st
     snapshot = open_market(settings.home, request.market)
     model = request.model or (settings.reasoning if settings.has_model else OFFLINE)
     if model != OFFLINE:
-        settings.endpoint(model)
-        settings.endpoint(settings.chat or model)
+        settings.endpoints(model)
     return snapshot, snapshot.universe(request.universe), model
 
 
@@ -189,7 +188,7 @@ def researcher(settings: Settings, model: str, meter: Meter) -> Researcher:
     # A second of imports that offline runs go without.
     from graphs.llm import LanguageModelResearcher  # noqa: PLC0415
 
-    return LanguageModelResearcher(settings.endpoint(model), settings.endpoint(settings.chat or model), meter)
+    return LanguageModelResearcher(*settings.endpoints(model), meter)
 
 
 def current_user() -> str:

@@ -59,6 +59,14 @@ class Settings(BaseSettings):
         """Whether a language model plays the agents of runs that name none."""
         return bool(self.openai_api_key or self.models.get(self.reasoning, Endpoint()).api_key)
 
+    def endpoints(self, model: str) -> tuple[Endpoint, Endpoint]:
+        """Where the agents of a run that names this model ask: the reasoning model's, then the chat model's.
+
+        Raises:
+            SettingError: one of them may not be named, or has no key.
+        """
+        return self.endpoint(model), self.endpoint(self.chat or model)
+
     def endpoint(self, model: str) -> Endpoint:
         """Where a model answers that a run may name.
 

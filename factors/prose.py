@@ -1,8 +1,11 @@
 """Text that people and models write, made safe to show: one line of printable characters."""
 
+import re
 from typing import Annotated
 
 from pydantic import BeforeValidator
+
+_STEM = 5
 
 
 def on_one_line(text: str) -> str:
@@ -11,6 +14,11 @@ def on_one_line(text: str) -> str:
     Line breaks, terminal escapes, and marks that reorder or hide what follows are not printable.
     """
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def stems(text: str) -> set[str]:
+    """How the words of four letters and more in a text begin, so that the forms of a word are one."""
+    return {word[:_STEM] for word in re.findall(r"[a-z]{4,}", text.lower())}
 
 
 def _if_text(value: object) -> object:

@@ -1,7 +1,7 @@
 """What a model says, as the shape that was asked for: the ways to ask, and a lenient reading of what comes back."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -19,7 +19,7 @@ _PASSED_OVER = frozenset(
     {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "title", "default", "description"}
 )
 _NAMED = frozenset({"properties", "$defs"})  # whose keys are names, not words of the schema
-_LONGEST_FAULT = 600
+LONGEST_FAULT = 600  #: characters of what does not fit
 _STARTS = 20  # braces at which an object may begin; a text of braces alone is not read for ever
 
 
@@ -107,13 +107,22 @@ def read(text: str, shape: type[Answer]) -> Answer:
     fault: ValidationError | None = None
     for found in _objects(text):
         try:
-            return shape.model_validate({key: value for key, value in found.items() if key in shape.model_fields})
+            return fitted(found, shape)
         except ValidationError as error:
             fault = fault or error
     if fault is None:
         raise ResearcherError("there is no JSON object in it", "malformed")
     faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors(include_input=False))
-    raise ResearcherError(on_one_line("; ".join(faults))[:_LONGEST_FAULT], "schema") from fault
+    raise ResearcherError(on_one_line("; ".join(faults))[:LONGEST_FAULT], "schema") from fault
+
+
+def fitted(found: Mapping[str, Any], shape: type[Answer]) -> Answer:
+    """An object as the shape; keys that the shape lacks are left out.
+
+    Raises:
+        ValidationError: it does not fit.
+    """
+    return shape.model_validate({key: value for key, value in found.items() if key in shape.model_fields})
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

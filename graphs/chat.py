@@ -15,7 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from factors.errors import ResearcherError
 from factors.prose import on_one_line
-from graphs.answers import METHODS, Answer, Method, in_words, read, request, text_of
+from graphs.answers import LONGEST_FAULT, METHODS, Answer, Method, in_words, read, request, text_of
 from graphs.endpoint import Endpoint
 from graphs.failures import SURPRISES, asked_for, kind_of, lacking, perhaps_paid
 from graphs.metering import Meter, tokens
@@ -25,7 +25,6 @@ from storage.runs import ModelCall
 
 _PASSING = frozenset({"rate_limit", "server", "connection"})
 _SHOWN = 4000  # characters of an answer that did not fit, when it is shown to a model again
-_LONGEST_FAULT = 600
 _STRIKES = 2  # answers without any object, one after the other, after which a way of asking is taken to be ignored
 _MOST_TOKENS = 10_000_000  # that one call can have used; an endpoint that counts more counts wrongly
 
@@ -85,7 +84,7 @@ class Chat:
             "repair",
             prompt=Words(prompt.text),
             answer=quoted(text, _SHOWN),
-            fault=quoted(str(fault), _LONGEST_FAULT),
+            fault=quoted(str(fault), LONGEST_FAULT),
             shape=Words(in_words(shape)),
         )
         return read(self._repairer.answer(f"{step} repair", "repair", again, shape), shape)

@@ -9,6 +9,7 @@ from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis, Variable
 from factors.prose import Prose
 from graphs import questions
+from graphs.answers import fitted
 from graphs.chat import Chat
 from graphs.endpoint import Endpoint
 from graphs.metering import Meter
@@ -40,8 +41,7 @@ def _usable(shape: type[BaseModel]) -> BeforeValidator:
         found = []
         for item in items if isinstance(items, list) else ():
             try:
-                given = {key: value for key, value in dict(item).items() if key in shape.model_fields}
-                found.append(shape.model_validate(given))
+                found.append(fitted(dict(item), shape))
             except (ValidationError, TypeError, ValueError):
                 continue
         return found or items

@@ -8,7 +8,7 @@ from factors.expression import Expr
 from factors.hypothesis import Candidate, Hypothesis
 from factors.wording import in_words
 from graphs.prompts import Prompt, Words, examples, field_table, operator_names, operator_table, quoted, render
-from graphs.researcher import Brief, Trial
+from graphs.researcher import Brief, Trial, ranked
 from graphs.selection import anchor, earlier, explored, lessons, library, task
 from graphs.summaries import diagnostics, operators_of, outcome, refusal
 
@@ -82,12 +82,11 @@ def judge(hypothesis: Hypothesis, candidates: Sequence[tuple[Candidate, Expr]]) 
 
 def feedback(brief: Brief, hypothesis: Hypothesis, trials: Sequence[Trial]) -> Prompt:
     """For what a round taught."""
-    measured = sorted((trial for trial in trials if trial.evaluation), key=lambda trial: trial.reward, reverse=True)
     return render(
         "feedback",
         direction=quoted(brief.direction, _DIRECTION),
         hypothesis=_told(hypothesis),
-        measured=diagnostics(measured),
+        measured=diagnostics(ranked(trials)),
         refused=[outcome(trial) for trial in trials if not trial.evaluation][:_REFUSED],
     )
 

@@ -5,7 +5,7 @@ nothing between calls: all it may use is in the :class:`Brief`, so a run can be 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,6 +54,11 @@ class Trial(BaseModel):
         if self.evaluation is None:
             return float("-inf")
         return (self.evaluation.splits[split].rank_icir or 0.0) - LAMBDA * self.verdict.penalty
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials that were measured, best first."""
+    return sorted((trial for trial in trials if trial.evaluation), key=lambda trial: trial.reward, reverse=True)
 
 
 Action = Literal["refine", "pivot", "stop"]

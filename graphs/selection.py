@@ -1,8 +1,7 @@
 """What of a run and of the team's library models are told: a bounded selection, however much there is."""
 
-import re
-
 from factors.hypothesis import Factor
+from factors.prose import stems
 from graphs.prompts import Words, quoted
 from graphs.researcher import Brief, Trial
 from graphs.summaries import outcome
@@ -10,7 +9,6 @@ from graphs.summaries import outcome
 _FACTORS, _TRIALS, _HYPOTHESES, _LESSONS = 5, 5, 5, 2
 _SHORT, _LESSON = 100, 200  # characters
 _DECAYED = 0.5  # share of the train rank IC that valid keeps of a factor that holds
-_STEM = 5
 
 
 def task(brief: Brief) -> Words:
@@ -23,8 +21,8 @@ def task(brief: Brief) -> Words:
     if brief.move == "cross" and ancestors:
         return Words(f"join what works in these into one hypothesis: {ancestors}.{looking}")
     if brief.abreast:
-        others = f"{brief.abreast} other{'s' if brief.abreast > 1 else ''}"
-        return Words(f"{others} take the most obvious readings of the direction just now: find another one.")
+        others = "others take" if brief.abreast > 1 else "other takes"
+        return Words(f"{brief.abreast} {others} the most obvious readings of the direction just now: find another one.")
     return Words("a hypothesis unlike those explored already.")
 
 
@@ -61,11 +59,11 @@ def earlier(brief: Brief) -> list[Words]:
 
 def library(brief: Brief) -> list[Words]:
     """Factors of the team whose words are most like the direction's and the last hypothesis', the newest of them."""
-    wanted = _stems(" ".join([brief.direction, *(hypothesis.statement for hypothesis in brief.ancestors)]))
+    wanted = stems(" ".join([brief.direction, *(hypothesis.statement for hypothesis in brief.ancestors)]))
     place = {factor.id: number for number, factor in enumerate(brief.library)}
 
     def likeness(factor: Factor) -> tuple[int, int]:
-        return len(wanted & _stems(f"{factor.name} {factor.description} {factor.hypothesis}")), place[factor.id]
+        return len(wanted & stems(f"{factor.name} {factor.description} {factor.hypothesis}")), place[factor.id]
 
     return [_factor(factor) for factor in sorted(brief.library, key=likeness, reverse=True)[:_FACTORS]]
 
@@ -74,7 +72,3 @@ def _factor(factor: Factor) -> Words:
     train, valid = (factor.splits[split].rank_ic or 0.0 for split in ("train", "valid"))
     mark = ", decayed" if valid < _DECAYED * train else ""
     return Words(f"{quoted(factor.formula, _SHORT)}: {train:.4f}, {valid:.4f}{mark}")
-
-
-def _stems(text: str) -> set[str]:
-    return {word[:_STEM] for word in re.findall(r"[a-z]{4,}", text.lower())}

@@ -27,7 +27,8 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     if len(state["arrived"]) < len(state["directions"]):
         return Command()
     bench = runtime.context
-    distinct, repeated = _distinct(state, bench)
+    zoo = bench.zoo(state["trials"])
+    distinct, repeated = _distinct(state["passed"], zoo, bench)
     measured: list[Trial] = []
     room = bench.left("evaluations")
     with suppress(EvaluationStoppedError):
@@ -39,7 +40,7 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     hypotheses = {hypothesis.id: hypothesis for hypothesis in state["hypotheses"]}
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
-    finished, accepted, zoo = list(repeated), [], bench.zoo(state["trials"])
+    finished, accepted = list(repeated), []
     for trial in repeated:
         bench.record(trial, hypotheses[trial.candidate.hypothesis_id])
     with suppress(EvaluationStoppedError):
@@ -56,14 +57,14 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     return Command(goto=sends, update={"passed": None, "arrived": None, "trials": finished, "accepted": accepted})
 
 
-def _distinct(state: State, bench: Workbench) -> tuple[list[Trial], list[Trial]]:
+def _distinct(passed: list[Trial], known: Zoo, bench: Workbench) -> tuple[list[Trial], list[Trial]]:
     """What passed, and with that check failed, what ranks as a candidate of another direction that comes before it."""
-    zoo, distinct, repeated = bench.zoo(state["trials"]), [], []
-    for trial in sorted(state["passed"], key=lambda trial: trial.round):
+    tried, distinct, repeated = Zoo(parent=known), [], []
+    for trial in sorted(passed, key=lambda trial: trial.round):
         expr = bench.parsed(trial.candidate.formula)
-        duplicate, *_ = Structure.of(expr, zoo).originality(bench.limits)
+        duplicate, *_ = Structure.of(expr, tried).originality(bench.limits)
         if duplicate.passed:
-            zoo.add_tried(f"candidate {trial.candidate.id} of another direction", expr)
+            tried.add_tried(f"candidate {trial.candidate.id} of another direction", expr)
             distinct.append(trial)
         else:
             verdict = trial.verdict.model_copy(update={"checks": (*trial.verdict.checks, duplicate)})

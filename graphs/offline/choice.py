@@ -1,9 +1,9 @@
 """Which hypothesis of the library comes next, and which one a text is about."""
 
-import re
 from random import Random
 
 from factors.errors import ResearcherError
+from factors.prose import stems
 from graphs.offline.concepts import named
 from graphs.offline.drafting import fresh
 from graphs.offline.themes import THEMES, Theme, joined
@@ -18,7 +18,6 @@ _SLOW = 0.25  # what an untried theme loses whose horizon is beyond a week: labe
 _WEEK = 5
 _PER_VISIT = 0.25
 _GOOD = 0.1
-_STEM = 5
 
 
 def choose(brief: Brief, draw: Random) -> Theme:
@@ -67,14 +66,10 @@ def crossing(brief: Brief) -> Theme:
 def affinity(text: str, theme: Theme) -> float:
     """Share of the text's concepts that are the theme's, plus half the share of its words in the theme's statement."""
     concepts = named(text)
-    words = _stems(text)
-    about = _stems(f"{theme.title} {theme.statement} {' '.join(theme.concepts)}")
+    words = stems(text)
+    about = stems(f"{theme.title} {theme.statement} {' '.join(theme.concepts)}")
     by_concept = len(concepts & set(theme.concepts)) / len(concepts) if concepts else 0.0
     return by_concept + len(words & about) / len(words) / 2 if words else by_concept
-
-
-def _stems(text: str) -> set[str]:
-    return {word[:_STEM] for word in re.findall(r"[a-z]{4,}", text.lower())}
 
 
 def _merits(brief: Brief) -> dict[str, float]:

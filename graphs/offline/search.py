@@ -18,7 +18,7 @@ from graphs.offline.concepts import fidelity, implied, named, overlap
 from graphs.offline.drafting import Batch, exceeds, fresh, kin, legible, spoken
 from graphs.offline.results import figures, wrong_way
 from graphs.offline.themes import Theme
-from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
+from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial, ranked
 
 SUPPORT = 0.1
 """Reward, a daily rank ICIR, above which a hypothesis counts as supported without an accepted candidate."""
@@ -97,7 +97,7 @@ class OfflineResearcher:
 
     def reflect(self, brief: Brief, hypothesis: Hypothesis, trials: list[Trial]) -> Feedback:
         """Figures of the round; ``refine`` while the hypothesis promises more and has had fewer than three rounds."""
-        measured = sorted((trial for trial in trials if trial.evaluation), key=lambda trial: trial.reward, reverse=True)
+        measured = ranked(trials)
         accepted = sum(trial.accepted for trial in trials)
         best = max((trial.reward for trial in trials), default=float("-inf"))
         turnable = [trial for trial in measured if wrong_way(trial)]

@@ -12,6 +12,7 @@ from factors.panel import Panel
 from factors.parse import parse
 from factors.redundancy import Sample
 from factors.zoo import Zoo
+from graphs import chat
 from graphs.workbench import Workbench
 from storage.markets import open_market
 from storage.records import Records
@@ -57,3 +58,9 @@ def bench_of(records, panel, snapshot):
         )
 
     return make
+
+
+@pytest.fixture
+def forget():
+    """What endpoints of earlier tests could do is not known any more; ports come again."""
+    chat._known.clear()

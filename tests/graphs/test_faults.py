@@ -5,7 +5,6 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from graphs import chat
 from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
 from graphs.machine import mine
@@ -14,6 +13,7 @@ from graphs.workbench import Workbench
 from tests.chat_faults import IN_PIECES, WHOLE
 from tests.chat_server import ChatServer
 
+pytestmark = pytest.mark.usefixtures("forget")
 KEY = "sk-canary-5301"
 SECONDS = 1.0
 CASES = [
@@ -98,9 +98,3 @@ def test_a_run_takes_note_of_the_fault_and_goes_on(run_of, agent, fault, kind, s
     assert set(state["feedback"]) == {"h2"} if agent in {"idea", "feedback"} else {"h1", "h2"}
     calls = [event.data["call"] for event in events if event.type == "model.called"]
     assert len(calls) == bench.records.run(bench.run.id).model_calls
-
-
-@pytest.fixture(autouse=True)
-def forget():
-    """What endpoints of earlier tests could do; ports come again."""
-    chat._known.clear()

@@ -16,7 +16,7 @@ from factors.operators import OPERATORS
 from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
-from graphs import chat, transport
+from graphs import transport
 from graphs.answers import METHODS
 from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
@@ -27,6 +27,7 @@ from storage.runs import Budget, RunRequest
 from tests.chat_faults import IN_PIECES, WHOLE
 from tests.chat_server import ChatServer, Fault, asked_by, completion
 
+pytestmark = pytest.mark.usefixtures("forget")
 IDEA = {
     "statement": "Stocks that rise on falling volume fall back.",
     "observation": "o",
@@ -549,9 +550,3 @@ def test_no_call_begins_or_lasts_when_the_run_s_time_is_up(researcher, records):
         assert caught.value.kind == "timeout"
     assert time.monotonic() - started < 3
     assert len(server.requests) == len(calls()) == 1
-
-
-@pytest.fixture(autouse=True)
-def forget():
-    """What endpoints of earlier tests could do; ports come again."""
-    chat._known.clear()
