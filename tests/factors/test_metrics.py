@@ -139,6 +139,14 @@ def test_newey_west_equals_the_reference(lags):
     assert newey_west_t(x, lags) == pytest.approx(reference.newey_west_t(x, lags), rel=1e-9)
 
 
+@pytest.mark.parametrize("lags", [0, 1, 5, 30])
+def test_newey_west_is_that_of_statsmodels(peer, lags):
+    x = np.random.default_rng(3).standard_t(3, 400).cumsum() * 0.1 + 0.2
+    model = peer("statsmodels.api").OLS(x, np.ones(400))
+    fit = model.fit(cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": False})
+    assert newey_west_t(x, lags) == pytest.approx(fit.tvalues[0], rel=1e-9)
+
+
 def test_newey_west_with_no_lags_is_the_plain_t():
     x = np.random.default_rng(1).normal(0.1, 1, 500)
     assert newey_west_t(x, 0) == pytest.approx(x.mean() / (x.std(ddof=0) / np.sqrt(500)))
