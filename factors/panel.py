@@ -6,7 +6,7 @@ every date on which any instrument has a bar.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import Any
@@ -62,7 +62,7 @@ class Panel:
         universe: int16, 0 for members of the universe, else -1.
         sectors: int16 sector code of members, -1 for non-members and instruments without a sector.
         first_row: ``[tiles, 64]`` first row with a bar; ``rows`` where there is none.
-        splits: half-open row ranges by name, ``train`` then ``valid``.
+        splits: half-open row ranges by name, ``train`` then ``valid``; those of :meth:`held_out`, ``holdout`` alone.
     """
 
     dates: NDArray[np.datetime64]
@@ -153,6 +153,11 @@ class Panel:
             first_row=first_row,
             splits={"train": (0, split), "valid": (split, len(dates))},
         )
+
+    def held_out(self, last: date) -> "Panel":
+        """The same with one split, ``holdout``: the dates after ``last``."""
+        first = int(np.searchsorted(self.dates, np.datetime64(last), side="right"))
+        return replace(self, splits={"holdout": (first, len(self.dates))})
 
     def frame(self, values: Values) -> pl.DataFrame:
         """``(date, symbol, value)``, one row a bar, sorted by date and symbol; a null value is null."""

@@ -22,7 +22,7 @@ class Team:
 
     def __init__(self, size: int | None = None, stop: Callable[[], bool] = lambda: False) -> None:
         self.size = size or _cores()
-        self._stop = stop
+        self.stop = stop
         self._helpers = ThreadPoolExecutor(self.size - 1, "kernels") if self.size > 1 else None
 
     def each(self, work: Callable[[T], None], items: Iterable[T]) -> None:
@@ -47,7 +47,7 @@ class Team:
 
     def _take(self, work: Callable[[T], None], waiting: Iterator[T]) -> None:
         for item in waiting:
-            if self._stop():
+            if self.stop():
                 raise EvaluationStoppedError("the evaluation was stopped")
             work(item)
 

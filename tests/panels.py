@@ -35,6 +35,30 @@ def panel_of(fields, member, sector, suspended=None, train_rows=None):
     return Panel.from_bars(bars_of(fields, member, sector, suspended), date(2015, 1, 1) + timedelta(days=rows - 1))
 
 
+def eventful_panel(rows=400, instruments=70, seed=0):
+    """A random walk around 1 on two tiles: late listings, gaps, suspensions, nulls, membership that comes and goes."""
+    draw = np.random.default_rng(seed)
+    shape = rows, instruments
+    close = np.exp(np.cumsum(draw.normal(0, 0.02, shape), axis=0) / 4)
+    fields = {
+        "open": close * np.exp(draw.normal(0, 0.01, shape)),
+        "high": close * np.exp(np.abs(draw.normal(0, 0.01, shape))),
+        "low": close * np.exp(-np.abs(draw.normal(0, 0.01, shape))),
+        "close": close,
+        "volume": np.round(np.exp(draw.normal(11, 1, shape))),
+    }
+    row = np.arange(rows)[:, None]
+    listed = np.where(draw.random(instruments) < 0.3, draw.integers(1, rows, instruments), 0)
+    delisted = np.where(draw.random(instruments) < 0.2, draw.integers(1, rows, instruments), rows)
+    missing = (row < listed) | (row >= delisted) | (draw.random(shape) < 0.02)
+    for grid in fields.values():
+        grid[missing | (draw.random(shape) < 0.01)] = np.nan
+    joined, left = np.sort(draw.integers(-rows, 2 * rows, (2, instruments)), axis=0)
+    member = ((row >= joined) & (row < left)) | (np.arange(instruments) % 5 == 0)
+    member[:, 3::8] = False
+    return panel_of(fields, member, draw.integers(-1, 4, instruments), draw.random(shape) < 0.03)
+
+
 def grid_of(values, panel, names, days):
     """``[T, N]`` from tiles: NaN for instruments and days that the panel does not hold."""
     grid = np.full((days, names), np.nan)
