@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+from storage.openings import SealedError
 from storage.runs import RunStateError, SpentError
 
 STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
@@ -18,6 +19,7 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     SettingError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
+    SealedError: HTTPStatus.CONFLICT,
     SpentError: HTTPStatus.TOO_MANY_REQUESTS,
     ResearcherError: HTTPStatus.BAD_GATEWAY,
 }
@@ -42,10 +44,14 @@ def install(service: FastAPI) -> None:
     service.add_exception_handler(Exception, _internal)
 
 
+def status_of(error: Exception) -> HTTPStatus:
+    """The status that tells of an error of ours."""
+    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
+
+
 def _domain(_: Request, error: Exception) -> JSONResponse:
-    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
     extra = {"position": error.position} if isinstance(error, FormulaError) else {}
-    return _answer(status, str(error), **extra)
+    return _answer(status_of(error), str(error), **extra)
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -24,7 +24,7 @@ from graphs.metering import Meter
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
-from storage.markets import Snapshot, open_market
+from storage.markets import Snapshot, open_market, versions
 from storage.records import Records
 from storage.runs import Run, RunRequest, SpentError
 
@@ -106,7 +106,13 @@ class Runner:
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
         imported = self.records.alphas(before=began)
-        library = [one for one in self.records.library(run.market, before=began) if readable(one, panel.fields)]
+        # A factor that was chosen by days which are held out here would tell of them.
+        past = {one.id for one in versions(self.settings.home, run.market) if one.valid_end <= snapshot.valid_end}
+        library = [
+            one
+            for one in self.records.library(run.market, before=began)
+            if one.snapshot in past and readable(one, panel.fields)
+        ]
         return Workbench(
             run=run,
             researcher=researcher(self.settings, run.model, meter),
@@ -127,6 +133,8 @@ class Runner:
             cancelled=self._stopping.is_set,
             deadline=deadline,
             left=lambda name: self.records.left(run.user, allowance, name),
+            cutoff=self.settings.training_cutoff(run.model),
+            thresholds=self.settings.thresholds,
             spent=lambda: meter.spent or self.records.exceeded(run.user, allowance),
         )
 

@@ -1,5 +1,6 @@
 """Settings, from the environment."""
 
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ import platformdirs
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from factors.admission import Thresholds
 from factors.errors import SettingError
 from factors.regularization import Limits
 from graphs.endpoint import Endpoint
@@ -28,6 +30,8 @@ class Settings(BaseSettings):
         chat: who judges, plays Eval and repairs answers, the run's model where it is ``None``; ``ALPHAAGENT_CHAT``.
         limits: what the gate refuses in runs that do not say otherwise; ``ALPHAAGENT_LIMITS__LENGTH`` and so on.
         loosest_limits: what no run may loosen its limits beyond; ``ALPHAAGENT_LOOSEST_LIMITS__LENGTH`` and so on.
+        thresholds: what measured candidates are held to; ``ALPHAAGENT_THRESHOLDS__COST`` and so on.
+        openings: how often hold-outs may be opened in a quarter; ``ALPHAAGENT_OPENINGS``.
         allowance: what a user's runs may spend in 24 hours; ``ALPHAAGENT_ALLOWANCE__MODEL_CALLS`` and so on.
         openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
@@ -45,6 +49,8 @@ class Settings(BaseSettings):
     loosest_limits: Limits = Limits(
         length=120, parameters=40, fields=20, depth=32, look_back=1000, shared_nodes=30, variation=0.9, alignment=0.3
     )
+    thresholds: Thresholds = Thresholds()
+    openings: int = Field(default=10, ge=0)
     allowance: Allowance = Allowance()
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
@@ -58,6 +64,10 @@ class Settings(BaseSettings):
     def has_model(self) -> bool:
         """Whether a language model plays the agents of runs that name none."""
         return bool(self.openai_api_key or self.models.get(self.reasoning, Endpoint()).api_key)
+
+    def training_cutoff(self, model: str) -> date | None:
+        """The last day that a run's model may have read of, ``None`` where that is not known."""
+        return self.models.get(model, Endpoint()).training_cutoff
 
     def endpoints(self, model: str) -> tuple[Endpoint, Endpoint]:
         """Where the agents of a run that names this model ask: the reasoning model's, then the chat model's.

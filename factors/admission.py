@@ -1,68 +1,159 @@
-"""What a measured candidate must show to enter the library: checks on train and valid, never on the hold-out."""
+"""What a measured candidate must show to enter the library: checks on train and valid, never on the hold-out.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+And what a factor of the library must show on the hold-out, once a person has it opened, to be promoted.
+"""
 
-from factors.evaluation import SplitMetrics
-from factors.verdict import Check, at_least, at_most
+from collections.abc import Collection, Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from factors.certificate import Certificate
+from factors.evaluation import Evaluation, Evidence, SplitMetrics
+from factors.metrics import COST, SIDES
+from factors.verdict import Check, at_least, at_most, more_than
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
+class Thresholds(BaseModel):
     """What a measured candidate is held to, each with its reason.
 
     Attributes:
-        t_stat: least Newey-West t of the train rank IC: 5 %, one-sided, as the hypothesis states the sign. It takes
-            no account of how many candidates were tried, so what passes is a lead; ``significance.expected_best_t``
-            says what luck alone would show.
-        persistence: least share of the train rank IC that the valid split keeps.
+        t_stat: least Newey-West t of the rank IC over train and valid; 3 instead of 2, as most of what passes 2 in a
+            field that tries much is luck (Harvey, Liu and Zhu 2016).
+        deflated_sharpe: least probability that the score exceeds by more than luck the best that as many trials
+            without skill as the team has made would show (Bailey and Lopez de Prado 2014).
+        persistence: least share of the train rank IC that the valid split keeps, which is to have its sign.
         coverage: least share of tradable cells with a value, in either split.
-        turnover: most of the book traded a day; above it costs eat any daily IC seen in practice.
+        active: least share of days on which the values differ, in either split: no t of a few days knows from how many
+            they were chosen.
+        turnover: most of the book traded a day, in either split.
+        cost: of what is traded, one way, a fraction: what the book of ranks must earn on average to be no loss.
         redundancy: most absolute mean daily rank correlation with an accepted factor or a published alpha on train.
         marginal: what the train rank IC of the part that the accepted factors leave unexplained, date by date, exceeds.
+        holdout_t_stat: least Newey-West t of the rank IC on the hold-out: 5 %, one-sided, of the one factor that is
+            asked about.
     """
 
-    t_stat: float = 1.65
-    persistence: float = 0.25
-    coverage: float = 0.6
-    turnover: float = 0.7
-    redundancy: float = 0.7
-    marginal: float = 0.0
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    t_stat: float = Field(default=3.0, ge=0)
+    deflated_sharpe: float = Field(default=0.95, ge=0, le=1)
+    persistence: float = Field(default=0.25, ge=0)
+    coverage: float = Field(default=0.6, ge=0, le=1)
+    active: float = Field(default=0.5, ge=0, le=1)
+    turnover: float = Field(default=0.7, ge=0, le=1)
+    cost: float = Field(default=COST, ge=0)
+    redundancy: float = Field(default=0.7, ge=0, le=1)
+    marginal: float = Field(default=0.0, ge=0)
+    holdout_t_stat: float = Field(default=1.645, ge=0)
 
 
-def admission_checks(splits: Mapping[str, SplitMetrics], thresholds: Thresholds) -> tuple[Check, ...]:
-    """Strength on train, persistence on valid, coverage and turnover over both."""
-    train, valid = splits["train"], splits["valid"]
-    t_stat, train_ic, valid_ic = train.rank_t_stat or 0.0, train.rank_ic or 0.0, valid.rank_ic or 0.0
-    persistence = valid_ic / train_ic if train_ic else 0.0
-    reversed_sign = t_stat <= -thresholds.t_stat
+def admission_checks(evaluation: Evaluation, thresholds: Thresholds) -> tuple[Check, ...]:
+    """Strength, on its own and among all trials, persistence and cost of an evaluation that the ledger holds.
+
+    Raises:
+        ValueError: the evaluation is not from the ledger.
+    """
+    evidence, standing = evaluation.evidence, evaluation.standing
+    if evidence is None or standing is None:
+        raise ValueError("only what the ledger holds is admitted: it knows how much was tried")
+    among = f"as number {standing.trial} of the trials on this market"
+    train, valid = (evaluation.splits[split].rank_ic or 0.0 for split in ("train", "valid"))
     return (
+        at_least("t_stat", evidence.t_stat, thresholds.t_stat, _weakness(evidence, thresholds)),
+        at_most(
+            "false_discovery",
+            evidence.p_value,
+            standing.level,
+            f"p is {evidence.p_value:.1e}, which {among} may be {standing.level:.1e} at most",
+        ),
         at_least(
-            "t_stat",
-            t_stat,
-            thresholds.t_stat,
-            f"train rank IC {train_ic:.4f} has t {t_stat:.1f}"
-            + ("; it predicts the opposite: negate the formula" if reversed_sign else "; too weak to tell from luck"),
+            "deflated_sharpe",
+            standing.deflated_sharpe,
+            thresholds.deflated_sharpe,
+            f"a daily rank ICIR of {evidence.sharpe:.3f} {among} is too near luck's {standing.expected_maximum:.3f}",
         ),
         at_least(
             "persistence",
-            persistence,
+            valid / train if train else 0.0,
             thresholds.persistence,
-            f"rank IC is {train_ic:.4f} on train but {valid_ic:.4f} on valid",
+            f"rank IC is {train:.4f} on train but {valid:.4f} on valid",
+        ),
+        *_holding_checks(evaluation.splits.values(), evidence, thresholds),
+    )
+
+
+def promotion_checks(evaluation: Evaluation, in_sample: float, thresholds: Thresholds) -> tuple[Check, ...]:
+    """What the hold-out must show of a factor that had a rank IC of ``in_sample`` before.
+
+    Raises:
+        ValueError: the evaluation holds no evidence.
+    """
+    evidence = evaluation.evidence
+    if evidence is None:
+        raise ValueError("an evaluation on the hold-out comes with its evidence")
+    return (
+        at_least(
+            "t_stat",
+            evidence.t_stat,
+            thresholds.holdout_t_stat,
+            f"rank IC {evidence.rank_ic:.4f} on the hold-out has t {evidence.t_stat:.1f}",
         ),
         at_least(
+            "persistence",
+            evidence.rank_ic / in_sample if in_sample else 0.0,
+            thresholds.persistence,
+            f"rank IC was {in_sample:.4f} in sample and is {evidence.rank_ic:.4f} on the hold-out",
+        ),
+        *_holding_checks(evaluation.splits.values(), evidence, thresholds),
+    )
+
+
+def _weakness(evidence: Evidence, thresholds: Thresholds) -> str:
+    reversed_sign = evidence.t_stat <= -thresholds.t_stat
+    return f"rank IC {evidence.rank_ic:.4f} on train and valid has t {evidence.t_stat:.1f}" + (
+        "; it predicts the opposite: negate the formula" if reversed_sign else "; too weak to tell from luck"
+    )
+
+
+def _holding_checks(
+    splits: Collection[SplitMetrics], evidence: Evidence, thresholds: Thresholds
+) -> tuple[Check, Check, Check, Check]:
+    """What it takes to hold the factor's book: values for enough names, and trades that it earns."""
+    costs = thresholds.cost * SIDES * evidence.turnover
+    return (
+        at_least(
             "coverage",
-            min(train.coverage, valid.coverage),
+            min(split.coverage for split in splits),
             thresholds.coverage,
             "too few instruments have a value; shorten the windows",
         ),
+        at_least(
+            "active",
+            min(split.active or 0.0 for split in splits),
+            thresholds.active,
+            "tells instruments apart on too few days; ask for less of an event, or measure how far it went",
+        ),
         at_most(
             "turnover",
-            max(train.turnover or 0.0, valid.turnover or 0.0),
+            max(split.turnover or 0.0 for split in splits),
             thresholds.turnover,
             "trades too much of the book a day; smooth it over a longer window",
         ),
+        at_least(
+            "net_return",
+            evidence.long_short - costs,
+            0.0,
+            f"earns {evidence.long_short * 1e4:.1f} basis points a day and costs {costs * 1e4:.1f} to trade; "
+            "smooth it over a longer window",
+        ),
     )
+
+
+def causality_check(certificate: Certificate) -> Check:
+    """Whether a formula's values stand without what was not known: how many claims of its certificate are refuted."""
+    refuted = [claim.name for claim in certificate.checks if not claim.passed]
+    hint = f"its values are not causal on this market: {', '.join(refuted)}"
+    return at_most("causality", len(refuted), 0, hint)
 
 
 def redundancy_check(correlations: Mapping[str, float], thresholds: Thresholds) -> Check:
@@ -74,6 +165,5 @@ def redundancy_check(correlations: Mapping[str, float], thresholds: Thresholds) 
 
 def marginal_check(rank_ic: float, thresholds: Thresholds) -> Check:
     """The rank IC of what the accepted factors do not explain."""
-    passed = rank_ic > thresholds.marginal
     hint = f"what the accepted factors do not explain of it has a train rank IC of {rank_ic:.4f}; it adds nothing"
-    return Check(name="marginal", value=rank_ic, limit=thresholds.marginal, passed=passed, hint="" if passed else hint)
+    return more_than("marginal", rank_ic, thresholds.marginal, hint)

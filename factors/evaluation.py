@@ -32,6 +32,7 @@ class SplitMetrics(BaseModel):
     Attributes:
         days: days with a defined information coefficient.
         coverage: share of the tradable member cells that carry a factor value, in [0, 1].
+        active: share of the days with tradable members on which the factor tells these apart, in [0, 1].
         ic: mean over days of the cross-sectional Pearson correlation of factor and label.
         icir: ``ic`` over the standard deviation (ddof 1) of the daily values; per day, not annualised.
         rank_ic: the same as ``ic`` with Spearman's rank correlation.
@@ -61,6 +62,7 @@ class SplitMetrics(BaseModel):
     rank_t_stat: float | None
     hit_rate: float | None
     turnover: float | None
+    active: float | None = None
     rank_autocorrelation: float | None = None
     deciles: tuple[float | None, ...] = ()
     monotonicity: float | None = None
@@ -70,8 +72,82 @@ class SplitMetrics(BaseModel):
     horizons: tuple[HorizonMetrics, ...] = ()
 
 
+class Evidence(BaseModel):
+    """How sure the days of all measured splits together are of a factor, as if nothing else had been tried.
+
+    Attributes:
+        days: days with a rank IC, of those whose labels end inside their split.
+        rank_ic: their mean rank IC.
+        t_stat: Newey-West t of it, 0 where it has none.
+        p_value: chance of at least that t without skill, one-sided, as a formula states its sign; normal.
+        sharpe: rank IC over its standard deviation, per day, not annualised: the score that trials are compared by.
+        skew: of the daily rank IC.
+        kurtosis: the same, raw: 3 for normal values.
+        observations: independent days that would know the mean as well as these do.
+        long_short: mean return per horizon of the rank-weighted book, see :class:`SplitMetrics`.
+        turnover: mean share of the book traded a day.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    days: int
+    rank_ic: float
+    t_stat: float
+    p_value: float
+    sharpe: float
+    skew: float
+    kurtosis: float
+    observations: float
+    long_short: float
+    turnover: float
+
+
+class Standing(BaseModel):
+    """What a trial's evidence is worth beside the trials of its market that came before it; decided once.
+
+    Attributes:
+        trial: its number in the market's ledger, from 1: how many have been tried.
+        level: the most that its p-value may be, by online control of false discoveries.
+        discovery: whether it is no more.
+        expected_maximum: the best score that so many trials without skill would be expected to show.
+        deflated_sharpe: probability that its score exceeds that by more than luck, in [0, 1].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trial: int
+    level: float
+    discovery: bool
+    expected_maximum: float
+    deflated_sharpe: float
+
+
+class PeriodMetrics(BaseModel):
+    """Rank ICs of some of the measured days, such as those that a model has read of; see :class:`SplitMetrics`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    days: int
+    rank_ic: float | None
+    rank_icir: float | None
+    rank_t_stat: float | None
+
+
 class Evaluation(BaseModel):
-    """Metrics of one candidate on one snapshot, by split; ``splits`` never holds the hold-out."""
+    """What was measured of one formula on one snapshot.
+
+    Attributes:
+        candidate_id: empty where a person asked.
+        formula: canonical text.
+        snapshot: id of the market's version.
+        universe: whose members were ranked.
+        horizon: days held.
+        splits: metrics by split; never the hold-out's, but for the one evaluation that a promotion makes.
+        evidence: of all these days; ``None`` where it was not yet weighed.
+        standing: what that is worth in the team's ledger; ``None`` where it was not entered.
+        memory: the days up to and after the end of the training of the model that wrote it; empty where unknown.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,3 +157,6 @@ class Evaluation(BaseModel):
     universe: str
     horizon: int
     splits: dict[str, SplitMetrics]
+    evidence: Evidence | None = None
+    standing: Standing | None = None
+    memory: tuple[PeriodMetrics, ...] = ()

@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from factors.canonical import canonical
-from factors.evaluation import SplitMetrics
+from factors.certificate import Certificate
+from factors.evaluation import Evidence, SplitMetrics, Standing
 from factors.expression import Expr
 from factors.prose import Prose
 
@@ -92,8 +93,9 @@ class Lineage(BaseModel):
 class Factor(BaseModel):
     """An accepted candidate in the team's library; ``hypothesis`` is its statement.
 
-    ``splits`` were measured on ``snapshot`` and ``universe`` against the ``horizon``-day label. ``lineage`` is ``None``
-    for factors older than it.
+    ``splits``, ``evidence`` and ``standing`` were measured on ``snapshot`` and ``universe`` against the ``horizon``-day
+    label, see :class:`factors.evaluation.Evaluation`; ``certificate`` says that the values are causal. All but
+    ``splits`` may be ``None``, as ``lineage`` may, for factors of the library that are older than they.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,6 +114,9 @@ class Factor(BaseModel):
     splits: dict[str, SplitMetrics]
     created_at: datetime
     lineage: Lineage | None = None
+    evidence: Evidence | None = None
+    standing: Standing | None = None
+    certificate: Certificate | None = None
 
 
 def factor_id(market: str, expr: Expr) -> str:

@@ -13,6 +13,7 @@ from factors.significance import newey_west_lags, newey_west_t
 from factors.team import Team
 
 COST = 0.001  # of what is traded, one way: spread, impact and fees of a liquid name
+SIDES = 4  # both legs of one unit each turn over, and each trade is a sale and a purchase
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +66,27 @@ def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMet
     """What a factor's daily series come to over the days of a split whose labels end inside it."""
     horizon = labels.horizons[0]
     days = slice(*within(panel, split, horizon))
-    ic, rank_ic = _known(series.ic[0, days]), _known(series.rank_ic[0, days])
+    ic, rank_ic = known(series.ic[0, days]), known(series.rank_ic[0, days])
     horizons = tuple(_at_horizon(series, labels, panel, split, h) for h in range(len(labels.horizons)))
     traded, deciles = series.turnover[days], _column_means(series.deciles[days])
-    # Both legs of one unit each turn over, and each trade is a sale and a purchase.
-    net = series.long_short[days] - COST * 4 * np.nan_to_num(traded)
+    net = series.long_short[days] - COST * SIDES * np.nan_to_num(traded)
     return SplitMetrics(
         days=len(rank_ic),
         coverage=float(series.known[days].sum() / max(series.eligible[days].sum(), 1)),
+        active=len(rank_ic) / max(int((series.eligible[days] > 1).sum()), 1),
         ic=horizons[0].ic,
-        icir=_ratio(ic),
+        icir=ratio(ic),
         rank_ic=horizons[0].rank_ic,
         rank_icir=horizons[0].rank_icir,
         t_stat=newey_west_t(ic, newey_west_lags(len(ic), horizon)),
         rank_t_stat=horizons[0].rank_t_stat,
-        hit_rate=_mean((rank_ic > 0).astype(np.float64)),
-        turnover=_mean(_known(traded)),
-        rank_autocorrelation=_mean(_known(series.autocorrelation[days])),
+        hit_rate=mean((rank_ic > 0).astype(np.float64)),
+        turnover=mean(known(traded)),
+        rank_autocorrelation=mean(known(series.autocorrelation[days])),
         deciles=deciles,
         monotonicity=_monotonicity(deciles),
-        long_short=_mean(_known(series.long_short[days])),
-        long_short_net=_mean(_known(net)),
+        long_short=mean(known(series.long_short[days])),
+        long_short_net=mean(known(net)),
         years=_by_year(series, panel, days),
         horizons=horizons,
     )
@@ -95,35 +96,35 @@ def _by_year(series: Daily, panel: Panel, days: slice) -> tuple[YearMetrics, ...
     years = panel.dates[days].astype("datetime64[Y]").astype(int) + 1970
     found = []
     for year in np.unique(years):
-        rank_ic = _known(series.rank_ic[0, days][years == year])
-        ic = _known(series.ic[0, days][years == year])
-        found.append(YearMetrics(year=int(year), days=len(rank_ic), ic=_mean(ic), rank_ic=_mean(rank_ic)))
+        rank_ic = known(series.rank_ic[0, days][years == year])
+        ic = known(series.ic[0, days][years == year])
+        found.append(YearMetrics(year=int(year), days=len(rank_ic), ic=mean(ic), rank_ic=mean(rank_ic)))
     return tuple(found)
 
 
 def _at_horizon(series: Daily, labels: Labels, panel: Panel, split: str, h: int) -> HorizonMetrics:
     horizon = labels.horizons[h]
     days = slice(*within(panel, split, horizon))
-    ic, rank_ic = _known(series.ic[h, days]), _known(series.rank_ic[h, days])
+    ic, rank_ic = known(series.ic[h, days]), known(series.rank_ic[h, days])
     return HorizonMetrics(
         horizon=horizon,
-        ic=_mean(ic),
-        rank_ic=_mean(rank_ic),
-        rank_icir=_ratio(rank_ic),
+        ic=mean(ic),
+        rank_ic=mean(rank_ic),
+        rank_icir=ratio(rank_ic),
         rank_t_stat=newey_west_t(rank_ic, newey_west_lags(len(rank_ic), horizon)),
     )
 
 
 def _column_means(values: Values) -> tuple[float | None, ...]:
-    known = np.isfinite(values)
-    counts = known.sum(axis=0)
-    totals = np.where(known, values, 0.0).sum(axis=0)
+    finite = np.isfinite(values)
+    counts = finite.sum(axis=0)
+    totals = np.where(finite, values, 0.0).sum(axis=0)
     return tuple(float(total / count) if count else None for total, count in zip(totals, counts, strict=True))
 
 
 def _monotonicity(deciles: tuple[float | None, ...]) -> float | None:
     """Spearman correlation of the deciles' numbers and mean labels; None where one is empty or all are equal."""
-    means = np.array([np.nan if mean is None else mean for mean in deciles])
+    means = np.array([np.nan if one is None else one for one in deciles])
     if np.isnan(means).any() or means.min() == means.max():
         return None
     below = (means[:, None] > means).sum(axis=1)
@@ -131,15 +132,17 @@ def _monotonicity(deciles: tuple[float | None, ...]) -> float | None:
     return float(np.corrcoef(ranks, np.arange(len(means)))[0, 1])
 
 
-def _known(values: Values) -> Values:
+def known(values: Values) -> Values:
+    """The values that are no null."""
     return values[np.isfinite(values)]
 
 
-def _mean(values: Values) -> float | None:
+def mean(values: Values) -> float | None:
+    """Mean of ``[n]`` values without nulls; None for none."""
     return float(values.sum() / len(values)) if len(values) else None
 
 
-def _ratio(values: Values) -> float | None:
+def ratio(values: Values) -> float | None:
     """Mean over standard deviation (ddof 1); None for fewer than two values or no variation."""
     if len(values) < 2 or values.min() == values.max():  # noqa: PLR2004 - a variance needs two
         return None

@@ -32,6 +32,12 @@ def at_least(name: str, value: float, limit: float, hint: str) -> Check:
     return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)
 
 
+def more_than(name: str, value: float, limit: float, hint: str) -> Check:
+    """A value that must exceed its limit; ``hint`` is kept where it does not."""
+    passed = value > limit
+    return Check(name=name, value=value, limit=limit, passed=passed, hint="" if passed else hint)
+
+
 class Verdict(BaseModel):
     """All checks of one candidate and its regularization penalty R_g (dimensionless, lower is better)."""
 

@@ -1,5 +1,7 @@
 """Where a language model answers, and on what terms."""
 
+from datetime import date
+
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
@@ -17,6 +19,8 @@ class Endpoint(BaseModel):
         input_price: US dollars for a million tokens read, ``None`` where it is not known.
         output_price: the same for those written.
         attempts: tries where a fault may pass.
+        training_cutoff: the last day that the model may have read of, as its vendor says: what it writes is not out of
+            sample before.
         backoff: seconds before the second try, on average; twice as long before each further one.
     """
 
@@ -33,6 +37,7 @@ class Endpoint(BaseModel):
     output_price: float | None = Field(default=None, ge=0)
     attempts: int = Field(default=3, ge=1, le=10)
     backoff: float = Field(default=1.0, ge=0)
+    training_cutoff: date | None = None
 
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:
         """What so many tokens cost, US dollars; ``None`` where a price is not known."""

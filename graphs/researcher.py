@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from factors.evaluation import Evaluation
+from factors.evaluation import Evaluation, SplitMetrics
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Factor, Hypothesis, Move, Variable
 from factors.prose import Prose
@@ -42,7 +42,7 @@ class Trial(BaseModel):
 
     @property
     def reward(self) -> float:
-        """What a trial is chosen by: the rank ICIR on valid less a tenth of R_g; minus infinity where it has none."""
+        """What a trial is chosen by: rank ICIR on valid after costs less a tenth of R_g; minus infinity if refused."""
         return self._on("valid")
 
     @property
@@ -53,7 +53,15 @@ class Trial(BaseModel):
     def _on(self, split: str) -> float:
         if self.evaluation is None:
             return float("-inf")
-        return (self.evaluation.splits[split].rank_icir or 0.0) - LAMBDA * self.verdict.penalty
+        return _after_costs(self.evaluation.splits[split]) - LAMBDA * self.verdict.penalty
+
+
+def _after_costs(metrics: SplitMetrics) -> float:
+    """The rank ICIR times what costs leave of the book's return, at worst its negative; as it is if that is unknown."""
+    icir, gross, net = metrics.rank_icir or 0.0, metrics.long_short, metrics.long_short_net
+    if icir <= 0 or gross is None or net is None:
+        return icir
+    return icir * max(net / gross, -1.0) if gross > 0 else -icir
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:

@@ -4,18 +4,21 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from typing import TypeVar
 
 from factors.admission import Thresholds
+from factors.causality import prove
+from factors.certificate import Certificate
 from factors.errors import ResearcherError
-from factors.evaluation import SplitMetrics
+from factors.evaluation import Evaluation
 from factors.evaluator import Evaluator
 from factors.expression import Expr
-from factors.hypothesis import Factor, Hypothesis
+from factors.hypothesis import Candidate, Factor, Hypothesis
 from factors.kernels.elementwise import Values
 from factors.labels import Labels
-from factors.metrics import split_metrics
+from factors.measurement import Measurement, around, measure
 from factors.panel import Panel
 from factors.parse import parse
 from factors.redundancy import Ranks, Sample, correlation, marginal_rank_ic, train_ranks
@@ -23,6 +26,7 @@ from factors.regularization import Limits
 from factors.zoo import Zoo, recurrent
 from graphs.researcher import Brief, Researcher, Trial
 from graphs.state import State
+from storage.ledger import Question
 from storage.records import Records
 from storage.runs import Run
 
@@ -52,6 +56,8 @@ class Workbench:
         cancelled: whether somebody asked to stop the run.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
         left: what the user's allowance leaves of rounds, candidates or evaluations.
+        cutoff: the last day that the run's model may have read of, ``None`` where that is not known.
+        thresholds: what measured candidates are held to.
         spent: which limit of its model calls the run has reached, or which of its user's; empty while none is.
     """
 
@@ -67,6 +73,7 @@ class Workbench:
     deadline: float
     left: Callable[[str], float] = _without_limit
     spent: Callable[[], str] = str
+    cutoff: date | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     _ranks: dict[str, Ranks] = field(default_factory=dict)
 
@@ -148,14 +155,22 @@ class Workbench:
         place = {formula: number for number, formula in enumerate(self.evaluator.expect(formulas))}
         return [trials[k] for k in sorted(range(len(trials)), key=lambda k: place[formulas[k]])]
 
-    def measure(self, formula: str) -> dict[str, SplitMetrics]:
-        """Metrics of a canonical formula by split.
+    def measured(self, candidate: Candidate) -> Evaluation:
+        """What the ledger holds of a candidate's formula, measured now where it does not hold it yet.
 
         Raises:
             EvaluationStoppedError: the run shall stop.
         """
-        with self._values(formula) as values:
-            return split_metrics(values, self.labels, self.panel, self.evaluator.team)
+        expr, run, horizon = self.parsed(candidate.formula), self.run, self.labels.horizons[0]
+        question = Question.of(expr, market=run.market, snapshot=run.snapshot, universe=run.universe, horizon=horizon)
+
+        def found() -> Measurement:
+            with self.evaluator.values(expr) as values:
+                return measure(values, self.labels, self.panel, self.evaluator.team)
+
+        entry = self.records.ledger.measured(question, found, user=run.user, run_id=run.id)
+        memory = around(entry.rank_ic, self.panel, self.cutoff, horizon) if self.cutoff else ()
+        return entry.evaluation(candidate).model_copy(update={"memory": memory})
 
     def beside(self, formula: str, peers: list[str]) -> tuple[dict[str, float], float]:
         """Rank correlations on train with accepted factors and the nearest alphas; and the IC of what the former leave.
@@ -170,6 +185,23 @@ class Workbench:
         correlations = {name: correlation(own, ranks) for name, ranks in (others | near).items()}
         marginal = marginal_rank_ic(own, list(others.values()), self.labels, self.panel, self.evaluator.team)
         return correlations, marginal
+
+    def prove(self, formula: str) -> Certificate:
+        """Try whether a canonical formula's values are causal, by the run's seed.
+
+        Raises:
+            EvaluationStoppedError: the run shall stop.
+        """
+        run, team = self.run, self.evaluator.team
+        return prove(
+            self.parsed(formula),
+            self.panel,
+            market=run.market,
+            snapshot=run.snapshot,
+            universe=run.universe,
+            seed=run.seed,
+            stop=team.stop,
+        )
 
     def train_ranks(self, formula: str) -> Ranks:
         """Daily ranks of a canonical formula on train; the last used are kept, as each new factor meets them all."""

@@ -6,7 +6,8 @@
     ROOT/markets/NAME/.import/                  a version being built; only a killed process leaves one behind
 
 A published version is never modified. ``insample.duckdb`` holds nothing that is dated after ``valid_end``: no
-bar, no change of membership, no sector of an instrument that first trades later.
+bar, no change of membership, no sector of an instrument that first trades later, no name of a column or an index that
+begins later.
 """
 
 import difflib
@@ -24,9 +25,9 @@ import duckdb
 from factors.errors import DataError, NotFoundError, SettingError
 from factors.frame import ArrowStream
 from storage.snapshot import LIMITS, Snapshot, read_snapshot
-from storage.staging import Settings, content_hash, settle, stage, write
+from storage.staging import Settings, content_hash, known_by, settle, stage, write
 
-__all__ = ["Snapshot", "list_markets", "open_market", "publish"]
+__all__ = ["Snapshot", "list_markets", "open_market", "publish", "versions"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -55,6 +56,16 @@ def open_market(root: Path, name: str, version: str | None = None) -> Snapshot:
     if version is not None and not _published(folder, version):
         raise NotFoundError(f"market {name!r} has no version {version!r}; its current one is {current}")
     return read_snapshot(folder, version or current)
+
+
+def versions(root: Path, name: str) -> list[Snapshot]:
+    """Every version of a market that is there, by id.
+
+    Raises:
+        SettingError: ``name`` cannot be a market's name.
+    """
+    folder = _folder(root, name)
+    return [read_snapshot(folder, path.name) for path in sorted(folder.glob("*")) if _published(folder, path.name)]
 
 
 def _published(folder: Path, version: str) -> bool:
@@ -86,7 +97,7 @@ def publish(
         bars: one row per date and symbol, in any order: ``date``, ``symbol``, ``open``, ``high``, ``low``,
             ``close``, ``volume``, optionally ``adj_factor`` (adjusted price = price x factor), ``suspended``
             (true, false) and any more numeric columns. NaN and infinity become null, and so does a price of
-            zero on a suspended day. Ignored are extra columns without a finite value or with a name that no
+            zero on a suspended day. Ignored are extra columns without a finite value in sample or with a name that no
             formula can spell, and ``return``, ``member`` and ``sector``, which are derived.
         membership: ``symbol``, ``start``, ``end`` and optionally ``index`` (``members`` where absent). A
             symbol is a member from ``start`` inclusive to ``end`` exclusive, without bound where null. The
@@ -106,6 +117,7 @@ def publish(
         with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": str(work / "spill")}) as con:
             fields, universes = stage(con, bars, membership, sectors)
             train_end, valid_end = settle(con, train_end, valid_end, holdout)
+            fields, universes = known_by(con, fields, universes, valid_end)
             settings = Settings(fields, universes, train_end, valid_end, holdout, synthetic)
             version = content_hash(con, settings)
             if not (folder / version).exists():

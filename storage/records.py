@@ -25,7 +25,9 @@ from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage import rows, schema, spending
 from storage.engine import connect
+from storage.ledger import Ledger
 from storage.migrations import upgrade
+from storage.openings import Openings
 from storage.runs import (
     TERMINAL,
     Allowance,
@@ -49,6 +51,10 @@ _FINISHED: Final[dict[TerminalStatus, EventType]] = {
 class Records:
     """The records at one database URL; thread-safe.
 
+    Attributes:
+        ledger: what the team has measured.
+        openings: who has looked at the hold-out.
+
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
     the run's status does not allow; an error changes nothing. Pages are read by key, so a row inserted
     meanwhile shifts none: the second item returned is the cursor of the next page, ``None`` on the last.
@@ -56,6 +62,8 @@ class Records:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.ledger = Ledger(engine)
+        self.openings = Openings(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -278,9 +286,9 @@ class Records:
         return runs, runs[-1].id if more else None
 
     def candidates(
-        self, run_id: str, limit: int = 50, cursor: str | None = None
+        self, run_id: str, limit: int | None = 50, cursor: str | None = None
     ) -> tuple[list[CandidateRecord], str | None]:
-        """A page of a run's candidates, in the order they were recorded."""
+        """A page of a run's candidates, in the order they were recorded; all of them where ``limit`` is ``None``."""
         table = schema.candidates
         query = rows.select_candidates(run_id)
         with self._reading() as connection:
@@ -352,7 +360,7 @@ class Records:
             return [Alpha(row.name, parse(row.formula, FIELDS), row.source) for row in connection.execute(query)]
 
     def first_like(self, run: Run) -> Run | None:
-        """The earliest run created before this one from the same recipe.
+        """The earliest run created before this one from the same recipe that succeeded.
 
         A repeated run that reads the library as it stood before that run sees what it saw.
         """
@@ -361,7 +369,7 @@ class Records:
         created = (table.c.created_at, table.c.id)
         query = (
             rows.select_runs()
-            .where(*(table.c[name] == getattr(run, name) for name in recipe))
+            .where(table.c.status == "succeeded", *(table.c[name] == getattr(run, name) for name in recipe))
             .where(tuple_(*created) < (run.created_at, run.id))
             .order_by(*created)
             .limit(1)

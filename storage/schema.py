@@ -1,4 +1,7 @@
-"""The tables of the records: runs, their events and trials, the team's library, and the alphas that it imported.
+"""The tables of the records: runs, their events and candidates, the library, alphas, and what is counted of the team.
+
+``trials`` and ``openings`` can be added to and not changed: what has been tried and seen stays so. Triggers of the
+database see to that.
 
 A change here needs a revision in ``storage/migrations/versions``; a test holds the two together.
 """
@@ -19,6 +22,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -141,6 +145,9 @@ evaluations = Table(
     Column("universe", Text, nullable=False),
     Column("horizon", Integer, nullable=False),
     Column("splits", Document, nullable=False),
+    Column("evidence", Document, nullable=False, server_default="null"),
+    Column("standing", Document, nullable=False, server_default="null"),
+    Column("memory", Document, nullable=False, server_default="[]"),
     ForeignKeyConstraint(["run_id", "candidate_id"], ["candidates.run_id", "candidates.id"]),
 )
 
@@ -161,6 +168,9 @@ factors = Table(
     Column("splits", Document, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("lineage", Document, nullable=False, server_default="null"),
+    Column("evidence", Document, nullable=False, server_default="null"),
+    Column("standing", Document, nullable=False, server_default="null"),
+    Column("certificate", Document, nullable=False, server_default="null"),
     Index("factors_market", "market", "created_at", "id"),
 )
 
@@ -200,4 +210,41 @@ alphas = Table(
     Column("formula", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("market", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("factor_id", Text, nullable=False),
+    Column("formula", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),
+    Column("universe", Text, nullable=False),
+    Column("horizon", Integer, nullable=False),
+    Column("splits", Document, nullable=False),
+    Column("evidence", Document, nullable=False),
+    Column("standing", Document, nullable=False),
+    Column("discovery", Boolean, nullable=False),
+    Column("rank_ic", LargeBinary, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("run_id", Text, ForeignKey("runs.id")),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("market", "formula", "snapshot", "universe", "horizon"),
+    Index("trials_factor", "factor_id", "snapshot"),
+)
+
+openings = Table(
+    "openings",
+    metadata,
+    Column("factor_id", Text, ForeignKey("factors.id"), primary_key=True),
+    Column("snapshot", Text, primary_key=True),
+    Column("market", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("evaluation", Document, nullable=False),
+    Column("checks", Document, nullable=False),
+    Column("status", Text, nullable=False),
+    CheckConstraint("status IN ('live', 'rejected')", name="status"),
+    Index("openings_market", "market", "opened_at"),
 )

@@ -65,7 +65,12 @@ class Snapshot:
         """What formulas can read: the fields, ``return``, and ``sector`` where any instrument has one."""
         with _connect(self.path) as con:
             [[sectors]] = con.sql("SELECT count(sector) FROM sectors").fetchall()
-        return (*self.fields, "return", *(["sector"] if sectors else []))
+        return (*self.series, *(["sector"] if sectors else []))
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """What formulas can read as a number."""
+        return (*self.fields, "return")
 
     def bars(self, universe: str) -> Frame:
         """The in-sample bars, one row each, sorted by date and symbol.
@@ -79,7 +84,7 @@ class Snapshot:
             NotFoundError: the market has no such universe.
         """
         with _connect(self.path) as con:
-            return to_frame(con.sql(_bars_query(self.fields), params=[self.universe(universe), ALL]))
+            return to_frame(con.sql(bars_query(self.fields), params=[self.universe(universe), ALL]))
 
     @contextmanager
     def cells(self, universe: str) -> Iterator[Cells]:
@@ -202,7 +207,8 @@ _MEMBERS = """
 """
 
 
-def _bars_query(fields: tuple[str, ...]) -> str:
+def bars_query(fields: tuple[str, ...]) -> str:
+    """What :meth:`Snapshot.bars` reads from tables of bars, membership and sectors, given a universe and ``ALL``."""
     columns = ", ".join(f"{_adjusted(field)} AS {quoted(field)}" for field in fields)
     return f"""
         WITH instruments AS (SELECT symbol, arg_min(adj_factor, date) AS adj_factor FROM bars GROUP BY symbol)

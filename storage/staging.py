@@ -1,7 +1,8 @@
 """Staging: bars, membership and sectors on their way to becoming a snapshot.
 
 1. ``stage`` loads the three streams into an in-memory database and refuses what cannot be right.
-2. ``settle`` decides the split dates; with the names of fields and universes they are the version's settings.
+2. ``settle`` decides the split dates; with the names of fields and universes that are known by the end of valid
+   (``known_by``) they are the version's settings.
 3. ``content_hash`` turns settings and rows into the version's id, whatever the order of rows and columns was.
 4. ``write`` lays the rows down in two files, in-sample and hold-out.
 """
@@ -23,7 +24,7 @@ REQUIRED = ("open", "high", "low", "close", "volume")
 FIELD = re.compile(r"[a-z_][a-z0-9_]*")
 RESERVED = {"date", "symbol", "adj_factor", "suspended", "member", "sector", "return"}
 
-_FORMAT = 1
+_FORMAT = 2
 _NUMERIC = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*)")
 
 
@@ -50,7 +51,7 @@ def stage(
     membership: ArrowStream | None,
     sectors: ArrowStream | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Load the tables ``bars``, ``membership`` and ``sectors``; return the fields and the universes.
+    """Load the tables ``bars``, ``membership`` and ``sectors``; return the fields, some empty, and the universes.
 
     Raises:
         DataError: the rows cannot be a market.
@@ -100,6 +101,24 @@ def settle(
     return train_end, last
 
 
+def known_by(
+    con: duckdb.DuckDBPyConnection, fields: tuple[str, ...], universes: tuple[str, ...], day: date
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields that have a value, and the universes that have a member, by that day; other columns are dropped."""
+    extras = [name for name in fields if name not in REQUIRED]
+    counted = ", ".join(f"count({quoted(name)})" for name in ["close", *extras])
+    [(_, *counts)] = con.execute(f"SELECT {counted} FROM bars WHERE date <= ?", [day]).fetchall()  # noqa: S608
+    later = [name for name, count in zip(extras, counts, strict=True) if count == 0]
+    for name in later:
+        con.execute(f"ALTER TABLE bars DROP COLUMN {quoted(name)}")
+    begun = "SELECT DISTINCT universe FROM membership WHERE start IS NULL OR start <= ?"
+    known = {ALL, *(name for (name,) in con.execute(begun, [day]).fetchall())}
+    return (
+        tuple(name for name in fields if name not in later),
+        tuple(name for name in universes if name in known),
+    )
+
+
 def content_hash(con: duckdb.DuckDBPyConnection, settings: Settings) -> str:
     """Sixteen hexadecimal digits that change with any setting and with the last bit of any value."""
     digest = hashlib.sha256(json.dumps([_FORMAT, asdict(settings)], default=str).encode())
@@ -126,6 +145,9 @@ def content_hash(con: duckdb.DuckDBPyConnection, settings: Settings) -> str:
 def write(con: duckdb.DuckDBPyConnection, version: Path, settings: Settings) -> None:
     """Create ``insample.duckdb`` and, with a hold-out, ``holdout.duckdb`` in the folder ``version``."""
     cut = [settings.valid_end]
+    # DuckDB writes whole blocks, and what its compressed segments leave unused holds whatever memory held before:
+    # rows of the hold-out.
+    con.execute("SET force_compression = 'uncompressed'")
     con.execute("ATTACH ? AS part", [str(version / "insample.duckdb")])
     con.execute("CREATE TABLE part.bars AS FROM bars WHERE date <= ?", cut)
     con.execute(
@@ -155,6 +177,7 @@ def write(con: duckdb.DuckDBPyConnection, version: Path, settings: Settings) -> 
         ],
     )
     con.execute("DETACH part")
+    con.execute("SET force_compression = 'auto'")
     if settings.holdout:
         con.execute("ATTACH ? AS part", [str(version / "holdout.duckdb")])
         con.execute("CREATE TABLE part.bars AS FROM bars WHERE date > ?", cut)
@@ -194,12 +217,7 @@ def _stage_bars(con: duckdb.DuckDBPyConnection, bars: ArrowStream) -> tuple[str,
     )
     con.unregister("source")
     _check_bars(con)
-    counted = ", ".join(f"count({quoted(name)})" for name in ["close", *extras])
-    [(_, *counts)] = con.execute(f"SELECT {counted} FROM bars").fetchall()  # noqa: S608
-    empty = [name for name, count in zip(extras, counts, strict=True) if count == 0]
-    for name in empty:
-        con.execute(f"ALTER TABLE bars DROP COLUMN {quoted(name)}")
-    return (*REQUIRED, *(name for name in extras if name not in empty))
+    return (*REQUIRED, *extras)
 
 
 def _check_bars(con: duckdb.DuckDBPyConnection) -> None:

@@ -7,11 +7,12 @@ from typing import Literal
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 
-from factors.admission import admission_checks, marginal_check, redundancy_check
+from factors.admission import admission_checks, causality_check, marginal_check, redundancy_check
+from factors.certificate import Certificate
 from factors.errors import EvaluationStoppedError
-from factors.evaluation import Evaluation
 from factors.hypothesis import Factor, Hypothesis, Lineage, factor_id
 from factors.regularization import Structure
+from factors.verdict import Check
 from factors.zoo import Zoo
 from graphs.researcher import Trial
 from graphs.state import State, direction
@@ -45,12 +46,13 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
         bench.record(trial, hypotheses[trial.candidate.hypothesis_id])
     with suppress(EvaluationStoppedError):
         for trial in measured:
-            done, hypothesis = _admitted(trial, peers, zoo, bench), hypotheses[trial.candidate.hypothesis_id]
+            hypothesis = hypotheses[trial.candidate.hypothesis_id]
+            done, certificate = _admitted(trial, peers, zoo, bench)
             bench.record(done, hypothesis)
-            if done.accepted:
+            if done.accepted and certificate:
                 peers.append(done.candidate.formula)
                 zoo.add(done.candidate.name, bench.parsed(done.candidate.formula))
-                accepted.append(_accept(done, hypothesis, bench))
+                accepted.append(_accept(done, certificate, hypothesis, bench))
             finished.append(done)
     state["trials"] = [*state["trials"], *finished]
     sends = [Send("feedback", direction(bench.brief(state, began))) for began in state["directions"]]
@@ -73,16 +75,8 @@ def _distinct(passed: list[Trial], known: Zoo, bench: Workbench) -> tuple[list[T
 
 
 def _measured(trial: Trial, bench: Workbench) -> Trial:
-    formula = trial.candidate.formula
-    evaluation = Evaluation(
-        candidate_id=trial.candidate.id,
-        formula=formula,
-        snapshot=bench.run.snapshot,
-        universe=bench.run.universe,
-        horizon=bench.labels.horizons[0],
-        splits=bench.measure(formula),
-    )
-    checks = admission_checks(evaluation.splits, bench.thresholds)
+    evaluation = bench.measured(trial.candidate)
+    checks = admission_checks(evaluation, bench.thresholds)
     bench.records.append_event(
         bench.run.id,
         "candidate.evaluated",
@@ -95,23 +89,30 @@ def _measured(trial: Trial, bench: Workbench) -> Trial:
     return trial.model_copy(update={"evaluation": evaluation, "admission": checks})
 
 
-def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> Trial:
-    """The trial with what it adds checked as well, where all else passed: these checks are the costly ones.
+def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> tuple[Trial, Certificate | None]:
+    """The trial with what it adds checked as well, and then its causality, where all else passed: these cost most.
 
     The gate had let it through before the better ones of its round were accepted, of which it may be a variation.
     """
     if not trial.accepted:
-        return trial
+        return trial, None
     structure = Structure.of(bench.parsed(trial.candidate.formula), zoo)
     failed = tuple(check for check in structure.originality(bench.limits) if not check.passed)
     if failed:
-        return trial.model_copy(update={"admission": (*trial.admission, *failed)})
+        return _checked(trial, *failed), None
     correlations, marginal = bench.beside(trial.candidate.formula, peers)
     checks = redundancy_check(correlations, bench.thresholds), marginal_check(marginal, bench.thresholds)
+    if not all(check.passed for check in checks):
+        return _checked(trial, *checks), None
+    certificate = bench.prove(trial.candidate.formula)
+    return _checked(trial, *checks, causality_check(certificate)), certificate
+
+
+def _checked(trial: Trial, *checks: Check) -> Trial:
     return trial.model_copy(update={"admission": (*trial.admission, *checks)})
 
 
-def _accept(trial: Trial, hypothesis: Hypothesis, bench: Workbench) -> str:
+def _accept(trial: Trial, certificate: Certificate, hypothesis: Hypothesis, bench: Workbench) -> str:
     candidate, evaluation = trial.candidate, trial.evaluation
     if evaluation is None:
         raise ValueError("only an evaluated candidate is accepted")
@@ -129,6 +130,9 @@ def _accept(trial: Trial, hypothesis: Hypothesis, bench: Workbench) -> str:
         horizon=evaluation.horizon,
         penalty=trial.verdict.penalty,
         splits=evaluation.splits,
+        evidence=evaluation.evidence,
+        standing=evaluation.standing,
+        certificate=certificate,
         created_at=datetime.now(UTC),
         lineage=Lineage(
             round=trial.round,

@@ -134,9 +134,8 @@ def _breed(batch: Batch, brief: Brief, hypothesis: Hypothesis, draw: Random, cou
             note = "Sign turned, for an earlier candidate ranked the wrong way on train and valid."
             batch.offer(flipped(expr), (trial.candidate.id,), note)
     best = [pair for pair in reversed(pool) if pair[0].fitness > PROMISE][:_PARENTS]
-    for trial, expr in best:
-        restless = any(check.name == "turnover" and not check.passed for check in trial.admission)
-        if len(batch.drafts) < count and restless:
+    for trial, expr in sorted(filter(_is_restless, pool), key=_strength, reverse=True)[:_PARENTS]:
+        if len(batch.drafts) < count:
             note = "Smoothed, for an earlier candidate traded too much."
             batch.offer(smoothed(expr, draw), (trial.candidate.id,), note)
     for _ in range(_TRIES_EACH * count if best else 0):
@@ -144,6 +143,18 @@ def _breed(batch: Batch, brief: Brief, hypothesis: Hypothesis, draw: Random, cou
             return
         parents = draw.sample(best, k=min(len(best), draw.choice((1, 1, 2))))
         _offer_child(batch, parents, next(fresh(theme, brief, draw), None), draw)
+
+
+def _is_restless(pair: tuple[Trial, Expr]) -> bool:
+    """Whether a trial tells something on train and would trade too much for it."""
+    trial, _ = pair
+    costly = any(check.name in {"turnover", "net_return"} and not check.passed for check in trial.admission)
+    return costly and _strength(pair) > PROMISE
+
+
+def _strength(pair: tuple[Trial, Expr]) -> float:
+    evaluation = pair[0].evaluation
+    return (evaluation.splits["train"].rank_icir or 0.0) if evaluation else 0.0
 
 
 def _offer_child(batch: Batch, parents: list[tuple[Trial, Expr]], graft: Expr | None, draw: Random) -> None:

@@ -2,17 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from factors.admission import Thresholds, admission_checks, marginal_check, redundancy_check
 from factors.alphas import Alpha, published
 from factors.errors import SettingError
-from factors.evaluation import SplitMetrics
 from factors.expression import Number, fields, walk
 from factors.parse import parse
 from factors.regularization import Complexity, Limits, Structure, agreement, alignment_check
-from factors.significance import expected_best_t
 from factors.zoo import Zoo
 
 KNOWN = parse("RANK(TS_CORR($close, $volume, 20)) - TS_ZSCORE(DELTA($close, 5) / $close, 60)")
@@ -203,64 +199,3 @@ def test_limits_may_be_changed_within_what_the_server_allows():
         own.changed(Limits(length=121), loosest)
     with pytest.raises(SettingError, match=r"limits.alignment must be at least 0.3"):
         own.changed(Limits(alignment=0.2), loosest)
-
-
-def metrics(**changed):
-    figures = {
-        "days": 500,
-        "coverage": 0.9,
-        "ic": 0.03,
-        "icir": 0.2,
-        "rank_ic": 0.03,
-        "rank_icir": 0.2,
-        "t_stat": 4.0,
-        "rank_t_stat": 4.0,
-        "hit_rate": 0.55,
-        "turnover": 0.3,
-    }
-    return SplitMetrics(**figures | changed)
-
-
-@pytest.mark.parametrize(
-    ("train", "valid", "fails"),
-    [
-        ({}, {}, []),
-        ({"rank_t_stat": 1.6}, {}, ["t_stat"]),
-        ({"rank_t_stat": -4.0, "rank_ic": -0.03}, {"rank_ic": -0.03}, ["t_stat"]),
-        ({}, {"rank_ic": -0.01}, ["persistence"]),
-        ({}, {"rank_ic": 0.007}, ["persistence"]),
-        ({}, {"coverage": 0.5}, ["coverage"]),
-        ({"turnover": 0.8}, {}, ["turnover"]),
-        ({"rank_t_stat": None, "rank_ic": None}, {"rank_ic": None}, ["t_stat", "persistence"]),
-    ],
-)
-def test_admission(train, valid, fails):
-    checks = admission_checks({"train": metrics(**train), "valid": metrics(**valid)}, Thresholds())
-    assert [check.name for check in checks if not check.passed] == fails
-    assert all(check.hint for check in checks if not check.passed)
-
-
-def test_a_wrong_sign_is_told_to_turn():
-    wrong = metrics(rank_t_stat=-4.0, rank_ic=-0.03)
-    checks = admission_checks({"train": wrong, "valid": wrong}, Thresholds())
-    assert "negate the formula" in next(check.hint for check in checks if check.name == "t_stat")
-
-
-def test_redundancy_is_the_largest_correlation_either_way():
-    check = redundancy_check({"one": 0.3, "other": -0.8}, Thresholds())
-    assert (check.value, check.passed) == (0.8, False)
-    assert "other" in check.hint
-    assert redundancy_check({"one": 0.7}, Thresholds()).passed
-    assert redundancy_check({}, Thresholds()).passed
-
-
-def test_what_adds_nothing_is_refused():
-    assert marginal_check(0.001, Thresholds()).passed
-    assert not marginal_check(-0.001, Thresholds()).passed
-
-
-def test_what_luck_alone_shows():
-    """Against the mean of simulated maxima."""
-    draws = np.random.default_rng(0).normal(size=(4000, 100)).max(axis=1)
-    assert expected_best_t(100) == pytest.approx(draws.mean(), rel=0.02)
-    assert expected_best_t(1) == 0.0

@@ -304,8 +304,21 @@ def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, record
             hypothesis_parents=(),
             prompts={"idea": "v1"},
         ),
+        evidence=trial.evaluation.evidence,
+        standing=trial.evaluation.standing,
+        certificate=factor.certificate,
     )
     assert set(factor.splits) == {"train", "valid"}
+    assert factor.certificate.genuine()
+    assert factor.certificate.proven
+    certified = ("formula", "market", "snapshot", "universe", "seed")
+    assert [getattr(factor.certificate, name) for name in certified] == [
+        OVERREACTION,
+        "small",
+        snapshot.id,
+        "synthetic200",
+        bench.run.seed,
+    ]
 
 
 def test_parts_that_recur_in_what_was_accepted_are_to_be_avoided(bench_of, records):

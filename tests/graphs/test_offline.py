@@ -230,12 +230,27 @@ def test_valid_which_is_to_choose_is_not_bred_for():
     assert drafts[0] == drafts[1]
 
 
-def test_a_good_candidate_that_trades_too_much_is_smoothed():
+@pytest.mark.parametrize("fault", ["turnover", "net_return"])
+def test_a_good_candidate_that_trades_too_much_is_smoothed(fault):
     hypothesis = hypothesis_of("volume-price-divergence")
-    trials = (trial_of(DIVERGENCE, 0.03, 0.03, admission=("turnover",)),)
+    trials = (trial_of(DIVERGENCE, 0.03, 0.03, admission=(fault,)),)
     first = RESEARCHER.draft(brief_of(round=2, trials=trials), hypothesis, 6)[0]
     assert first.parents == ("c1",)
     assert re.fullmatch(rf"(TS_MEAN|DECAYLINEAR)\({re.escape(DIVERGENCE)}, \d+\)", first.formula)
+
+
+def test_a_candidate_that_costs_what_it_earns_is_smoothed_though_nothing_is_bred_from_it():
+    hypothesis = hypothesis_of("volume-price-divergence")
+    costly = trial_of(DIVERGENCE, 0.03, 0.03, admission=("net_return",))
+    splits = {
+        name: split.model_copy(update={"long_short": 0.001, "long_short_net": -0.002})
+        for name, split in costly.evaluation.splits.items()
+    }
+    costly = costly.model_copy(update={"evaluation": costly.evaluation.model_copy(update={"splits": splits})})
+    assert costly.fitness < 0
+    drafts = RESEARCHER.draft(brief_of(round=2, trials=(costly,)), hypothesis, 6)
+    assert [draft.parents for draft in drafts] == [("c1",), *[()] * 5]
+    assert re.fullmatch(rf"(TS_MEAN|DECAYLINEAR)\({re.escape(DIVERGENCE)}, \d+\)", drafts[0].formula)
 
 
 def test_only_kin_of_the_hypothesis_is_bred():

@@ -56,7 +56,7 @@ def test_an_empty_database_gets_every_table_and_its_revision(url):
     engine = create_engine(url)
     assert set(inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
     engine.dispose()
-    assert query(url, "SELECT version_num FROM alembic_version") == "0004"
+    assert query(url, "SELECT version_num FROM alembic_version") == "0005"
 
 
 def test_the_revisions_lead_to_the_schema(url):
@@ -80,7 +80,9 @@ def test_the_revisions_write_the_same_definitions_as_the_schema(url, tmp_path):
         # An added column stands in the last line.
         return sorted(re.split(r",\s*(?![^()]*\))", sql.replace("\n", " ").removesuffix(")").strip()))
 
-    assert [(kind, name, normal(sql)) for kind, name, sql in definitions(url)] == [
+    # Triggers are no part of the schema that SQLAlchemy knows.
+    tables = [definition for definition in definitions(url) if definition[0] != "trigger"]
+    assert [(kind, name, normal(sql)) for kind, name, sql in tables] == [
         (kind, name, normal(sql)) for kind, name, sql in definitions(direct)
     ]
 

@@ -520,14 +520,22 @@ def test_the_library_of_a_market_as_it_stood_before_a_time(records):
 
 
 def test_the_first_run_of_a_recipe_is_found(records):
-    first, second, third = (queue(records) for _ in range(3))
-    assert records.first_like(third) == first
-    assert records.first_like(second) == first
+    failed, first, second, third = (queue(records) for _ in range(4))
+    records.finish_run(failed.id, "failed", "nothing was tried")
+    assert records.first_like(third) is None
+    for run in (first, second):
+        records.start_run(run.id, "here")
+        records.finish_run(run.id, "succeeded")
+    assert records.first_like(third) == records.run(first.id)
+    assert records.first_like(second) == records.run(first.id)
     assert records.first_like(first) is None
 
 
 def test_another_recipe_is_not_like_it(records):
-    queue(records)
+    run = queue(records)
+    records.start_run(run.id, "here")
+    records.finish_run(run.id, "succeeded")
+    assert records.first_like(queue(records)) == records.run(run.id)
     assert records.first_like(queue(records, "other")) is None
     assert records.first_like(queue(records, seed=8)) is None
     assert records.first_like(queue(records, budget=Budget(rounds=6))) is None
@@ -641,6 +649,8 @@ def test_a_run_keeps_its_limits(records):
         request, universe="u", snapshot="s", seed=1, model="m", limits=Limits(length=40, variation=0.5)
     )
     assert records.run(run.id).limits == Limits(length=40, variation=0.5)
+    records.start_run(run.id, "here")
+    records.finish_run(run.id, "succeeded")
     again = records.create_run(request, universe="u", snapshot="s", seed=1, model="m", limits=Limits(length=41))
     assert records.first_like(again) is None
 

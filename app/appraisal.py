@@ -1,0 +1,132 @@
+"""Appraisal: what is known of a formula, a factor or a run, for people who judge it."""
+
+from collections import Counter
+from datetime import date
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from app.inspection import read
+from app.panels import load_panel
+from app.runner import current_user
+from app.settings import Settings
+from factors.admission import admission_checks
+from factors.evaluation import Evaluation
+from factors.evaluator import Evaluator
+from factors.expression import Expr
+from factors.hypothesis import Factor
+from factors.measurement import Measurement, around, measure
+from factors.overfitting import Overfitting, overfitting_of
+from factors.parse import parse
+from factors.robustness import Robustness, robustness
+from factors.verdict import Check
+from storage.ledger import MarketLedger, Question
+from storage.markets import Snapshot, open_market
+from storage.records import Records
+
+
+class EvaluationRequest(BaseModel):
+    """A formula to measure on a market's current version; in its first universe where none is named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    formula: Annotated[str, StringConstraints(max_length=4000)]
+    market: str
+    universe: str | None = None
+
+
+class Appraisal(BaseModel):
+    """A formula's evaluation, which is a trial in the ledger, and what the library would ask of it.
+
+    ``checks`` are those of admission that need nothing but the evaluation; ``accepted`` says whether all passed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    evaluation: Evaluation
+    robustness: Robustness
+    checks: tuple[Check, ...]
+    accepted: bool
+
+
+def appraise(settings: Settings, records: Records, request: EvaluationRequest, user: str) -> Appraisal:
+    """Measure a formula, or read what the ledger holds of it.
+
+    Raises:
+        NotFoundError: no such market or universe.
+        FormulaError: not a formula over the market's columns.
+    """
+    snapshot = open_market(settings.home, request.market)
+    return appraised(settings, records, snapshot, parse(request.formula, snapshot.series), request.universe, user)
+
+
+def appraised(
+    settings: Settings,
+    records: Records,
+    snapshot: Snapshot,
+    expr: Expr,
+    universe: str | None,
+    user: str,
+    cutoff: date | None = None,
+) -> Appraisal:
+    """The same of a parsed formula on a snapshot, also by what a model that had read to ``cutoff`` knew."""
+    universe = snapshot.universe(universe)
+    panel, labels = load_panel(snapshot, universe)
+    question = Question.of(
+        expr, market=snapshot.market, snapshot=snapshot.id, universe=universe, horizon=labels.horizons[0]
+    )
+
+    def found() -> Measurement:
+        evaluator = Evaluator(panel)
+        with evaluator.values(expr) as values:
+            return measure(values, labels, panel, evaluator.team)
+
+    entry = records.ledger.measured(question, found, user=user)
+    memory = around(entry.rank_ic, panel, cutoff, question.horizon) if cutoff else ()
+    evaluation = entry.evaluation().model_copy(update={"formula": str(expr), "memory": memory})
+    checks = admission_checks(evaluation, settings.thresholds)
+    return Appraisal(
+        evaluation=evaluation,
+        robustness=robustness(entry.rank_ic, entry.evidence, entry.splits, panel, question.horizon),
+        checks=checks,
+        accepted=all(check.passed for check in checks),
+    )
+
+
+def appraised_factor(settings: Settings, records: Records, factor: Factor) -> Appraisal:
+    """A factor of the library on the snapshot that it was accepted on; a trial only if it is older than the ledger."""
+    snapshot = open_market(settings.home, factor.market, factor.snapshot)
+    cutoff = settings.training_cutoff(records.run(factor.run_id).model)
+    expr = parse(factor.formula, snapshot.series)
+    return appraised(settings, records, snapshot, expr, factor.universe, current_user(), cutoff)
+
+
+def refusals(records: Records, run_id: str) -> dict[str, int]:
+    """How many of a run's measured candidates failed each check of admission, the most frequent first."""
+    candidates, _ = records.candidates(run_id, limit=None)
+    failed = (check.name for one in candidates if one.evaluation for check in one.admission if not check.passed)
+    return dict(Counter(failed).most_common())
+
+
+def overfitting(records: Records, run_id: str) -> Overfitting | None:
+    """Whether choosing the best of a run's candidates is overfitting, by their daily rank ICs in sample."""
+    run = records.run(run_id)
+    candidates, _ = records.candidates(run_id, limit=None)
+    questions = [
+        Question.of(
+            read(one.evaluation.formula),
+            market=run.market,
+            snapshot=run.snapshot,
+            universe=run.universe,
+            horizon=one.evaluation.horizon,
+        )
+        for one in candidates
+        if one.evaluation
+    ]
+    return overfitting_of([entry.rank_ic for entry in records.ledger.find(questions)])
+
+
+def ledger_of(settings: Settings, records: Records, market: str) -> MarketLedger:
+    """How much was tried on a market, and what is left of its hold-out's budget."""
+    left = max(0, settings.openings - records.openings.spent())
+    return records.ledger.market(market, records.openings.spent(market), left)

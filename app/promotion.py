@@ -1,0 +1,66 @@
+"""Promotion: a person asks what the hold-out says of a factor, once, and the factor is live or rejected."""
+
+from app.settings import Settings
+from factors.admission import promotion_checks
+from factors.evaluation import Evaluation
+from factors.evaluator import Evaluator
+from factors.frame import Frame
+from factors.hypothesis import Factor
+from factors.labels import forward_returns
+from factors.measurement import around, measure
+from factors.panel import Panel
+from factors.parse import parse
+from storage.markets import open_market, versions
+from storage.openings import Opening, SealedError, Verdict
+from storage.records import Records
+from storage.snapshot import Snapshot
+
+
+def promote(settings: Settings, records: Records, factor_id: str, user: str) -> Opening:
+    """Open the hold-out of a factor's snapshot for it.
+
+    Raises:
+        NotFoundError: no such factor, its snapshot is gone, or has no hold-out.
+        SealedError: the hold-out was opened for it already, has been looked at in sample since, or the quarter's
+            openings are spent.
+    """
+    factor = records.factor(factor_id)
+    snapshot = open_market(settings.home, factor.market, factor.snapshot)
+    tried = records.ledger.tried(factor.market)
+    for other in versions(settings.home, factor.market):
+        if other.valid_end > snapshot.valid_end and other.id in tried:
+            raise SealedError(
+                f"what version {snapshot.id} holds out is in sample to {other.valid_end} in version {other.id}, "
+                "where formulas were measured: it tells nothing new any more"
+            )
+    model = records.run(factor.run_id).model
+
+    def judge(bars: Frame) -> Verdict:
+        return _judged(factor, snapshot, bars, settings, model)
+
+    return records.openings.open(snapshot, factor, judge, user=user, budget=settings.openings)
+
+
+def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings, model: str) -> Verdict:
+    panel = Panel.from_bars(bars, snapshot.train_end).held_out(snapshot.valid_end)
+    labels, evaluator = forward_returns(panel, (factor.horizon,)), Evaluator(panel)
+    with evaluator.values(parse(factor.formula, tuple(panel.fields))) as values:
+        found = measure(values, labels, panel, evaluator.team)
+    cutoff = settings.training_cutoff(model)
+    evaluation = Evaluation(
+        candidate_id="",
+        formula=factor.formula,
+        snapshot=snapshot.id,
+        universe=factor.universe,
+        horizon=factor.horizon,
+        splits=dict(found.splits),
+        evidence=found.evidence,
+        memory=around(found.rank_ic, panel, cutoff, factor.horizon) if cutoff else (),
+    )
+    return evaluation, promotion_checks(evaluation, _in_sample(factor), settings.thresholds)
+
+
+def _in_sample(factor: Factor) -> float:
+    """The mean rank IC over all days of the splits that the factor was admitted by."""
+    days = sum(split.days for split in factor.splits.values())
+    return sum(split.days * (split.rank_ic or 0.0) for split in factor.splits.values()) / max(days, 1)
