@@ -15,20 +15,21 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from app import display
+from app.appraisal import appraised, ledger_of, overfitting, refusals
 from app.inspection import as_alphas, inspect, known_alphas
 from app.mining import mine_and_follow
 from app.panels import load_panel
-from app.runner import Runner, check_request
+from app.promotion import promote
+from app.runner import Runner, check_request, current_user
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.alphas import published, read_alphas
+from factors.causality import prove
 from factors.columns import STANDARD_FIELDS
 from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, DataError, SettingError
-from factors.evaluation import Evaluation
 from factors.evaluator import Evaluator
 from factors.legacy import parse_legacy
-from factors.metrics import split_metrics
 from factors.operators import COMPOSITES, OPERATORS
 from factors.parse import parse
 from factors.prose import on_one_line
@@ -133,12 +134,14 @@ def mine(
         runner = Runner(settings, records)
         runner.recover()
         run, accepted = mine_and_follow(runner, request, quiet=as_json)
+        trials, chance = records.ledger.count(market), overfitting(records, run.id)
+        failed = refusals(records, run.id)
     if as_json:
         told = {name: getattr(run, name) for name in TOLD}
         document = {"run_id": run.id, **told, "accepted": [factor.model_dump(mode="json") for factor in accepted]}
         typer.echo(json.dumps(document, indent=2))
     else:
-        display.leaderboard(Console(), run, accepted)
+        display.leaderboard(Console(), run, accepted, failed, trials, chance)
         display.next_steps(Console(), settings, demo=market == DEMO)
     if run.status == "failed":
         _fail(run.error or "the run failed")
@@ -153,31 +156,25 @@ def evaluate_formula(
     values: Annotated[Path | None, typer.Option(help="Write (date, symbol, value) to this Parquet file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure one formula on train and valid."""
+    """Measure one formula on train and valid; the first time, that is one more trial in the team's ledger."""
     if values is not None and not values.absolute().parent.is_dir():
         raise SettingError(f"no folder {values.parent} to write {values.name} into")
     if values is not None and values.is_dir():
         raise SettingError(f"{values} is a directory, not a file to write")
-    snapshot = open_market(Settings().home, market)
+    settings = Settings()
+    snapshot = open_market(settings.home, market)
     universe = snapshot.universe(universe)
-    expr = PARSERS[dialect](formula, (*snapshot.fields, "return"))
-    panel, labels = load_panel(snapshot, universe)
-    evaluator = Evaluator(panel)
-    with evaluator.values(expr) as result:
-        evaluation = Evaluation(
-            candidate_id="",
-            formula=str(expr),
-            snapshot=snapshot.id,
-            universe=universe,
-            horizon=labels.horizons[0],
-            splits=split_metrics(result, labels, panel, evaluator.team),
-        )
-        if values is not None:
+    expr = PARSERS[dialect](formula, snapshot.series)
+    with Records.open(settings.database_url) as records:
+        found = appraised(settings, records, snapshot, expr, universe, current_user())
+    if values is not None:
+        panel, _ = load_panel(snapshot, universe)
+        with Evaluator(panel).values(expr) as result:
             _write_values(panel.frame(result).write_parquet, values)
     if as_json:
-        typer.echo(evaluation.model_dump_json(indent=2, exclude={"candidate_id"}))
+        typer.echo(found.model_dump_json(indent=2))
     else:
-        display.evaluation(Console(), evaluation)
+        display.appraisal(Console(), found)
 
 
 @app.command(context_settings=FORMULA_FIRST)
@@ -190,7 +187,7 @@ def check(
     settings = Settings()
     columns: tuple[str, ...] = STANDARD_FIELDS
     if market is not None:
-        columns = (*open_market(settings.home, market).fields, "return")
+        columns = open_market(settings.home, market).series
     expr = parse(formula, columns)
     with Records.open(settings.database_url) as records:
         library = records.library(market) if market is not None else []
@@ -200,6 +197,28 @@ def check(
     else:
         display.inspection(Console(), found)
     raise typer.Exit(0 if found.accepted else 1)
+
+
+@app.command("prove", context_settings=FORMULA_FIRST)
+def prove_causal(
+    formula: str,
+    market: Market,
+    universe: Universe = None,
+    dates: Annotated[int, typer.Option(min=1, max=100, help="At how many the market is changed.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the dates and of what is made up.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Prove that a formula reads nothing it may not know: exit status 0 proven, 1 not proven, 2 not a formula."""
+    snapshot = open_market(Settings().home, market)
+    universe = snapshot.universe(universe)
+    expr = parse(formula, (*snapshot.fields, "return"))
+    panel, _ = load_panel(snapshot, universe)
+    certificate = prove(expr, panel, market=market, snapshot=snapshot.id, universe=universe, seed=seed, dates=dates)
+    if as_json:
+        typer.echo(certificate.model_dump_json(indent=2))
+    else:
+        display.certificate(Console(), certificate)
+    raise typer.Exit(0 if certificate.proven else 1)
 
 
 @zoo.command("list")
@@ -249,6 +268,21 @@ def import_zoo(
 
 
 @app.command()
+def ledger(
+    market: Annotated[str | None, typer.Option(help="This market alone.")] = None, as_json: Json = False
+) -> None:
+    """How much the team has tried on each market, what luck alone would show, and the openings of the hold-out left."""
+    settings = Settings()
+    markets = list_markets(settings.home) if market is None else [open_market(settings.home, market)]
+    with Records.open(settings.database_url) as records:
+        found = [ledger_of(settings, records, snapshot.market) for snapshot in markets]
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+    else:
+        display.ledger(Console(), found)
+
+
+@app.command()
 def operators() -> None:
     """The operators of the factor language."""
     display.operators(Console(), OPERATORS.values(), COMPOSITES)
@@ -274,6 +308,19 @@ def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: 
         typer.echo(json.dumps([factor.model_dump(mode="json") for factor in found], indent=2))
     else:
         display.factors(Console(), found)
+
+
+@factors.command("promote")
+def promote_factor(factor_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+    """Ask the sealed hold-out about a factor, once: exit status 0 live, 1 rejected, 2 not opened."""
+    settings = Settings()
+    with Records.open(settings.database_url) as records:
+        opening = promote(settings, records, factor_id, current_user())
+    if as_json:
+        typer.echo(opening.model_dump_json(indent=2))
+    else:
+        display.opening(Console(), opening)
+    raise typer.Exit(0 if opening.status == "live" else 1)
 
 
 @data.command("demo")

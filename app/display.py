@@ -3,92 +3,45 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import groupby
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from app.appraisal import Appraisal
 from app.inspection import Inspection
 from app.settings import Settings
+from factors.certificate import Certificate
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.hypothesis import Factor
 from factors.operators import Composite, Kind, Operator
-from factors.significance import expected_best_t
+from factors.overfitting import Overfitting
+from factors.robustness import Robustness
+from factors.sharpe import expected_maximum
+from factors.verdict import Check
+from storage.ledger import MarketLedger
 from storage.markets import Snapshot
-from storage.runs import Run, RunEvent
+from storage.openings import Opening
+from storage.runs import Run
 
 SHOWN = 10
 BAR = 20  # characters of the longest bar
 
 
-class RunProgress:
-    """A live view of a run: rounds done, evaluations, accepted factors, and the event last seen."""
-
-    def __init__(self, console: Console, run: Run) -> None:
-        self._bar = Progress(
-            TextColumn("mining [bold]{task.fields[market]}[/]"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rounds · {task.fields[evaluations]} evaluated · {task.fields[accepted]} accepted"),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._task = self._bar.add_task("mine", total=run.budget.rounds, market=run.market, evaluations=0, accepted=0)
-        self._counts = {"candidate.evaluated": 0, "factor.accepted": 0}
-        self._last = Text("loading the market", style="dim")
-        self._live = Live(console=console, refresh_per_second=5, get_renderable=self._render)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def show(self, events: Iterable[RunEvent]) -> None:
-        """Take note of new events."""
-        for event in events:
-            if event.type in self._counts:
-                self._counts[event.type] += 1
-            if event.type == "round.completed":
-                self._bar.advance(self._task)
-            self._last = Text(_sentence(event), style="dim", overflow="ellipsis", no_wrap=True)
-        self._bar.update(
-            self._task,
-            evaluations=self._counts["candidate.evaluated"],
-            accepted=self._counts["factor.accepted"],
-        )
-
-    def _render(self) -> Group:
-        return Group(self._bar, self._last)
-
-
-def _sentence(event: RunEvent) -> str:
-    words = {
-        "hypothesis.proposed": lambda data: f"idea: {data['hypothesis']['statement']}",
-        "candidate.drafted": lambda data: f"drafted: {data['candidate']['formula']}",
-        "candidate.judged": lambda data: f"{'passed' if data['accepted'] else 'refused'}: {data['candidate_id']}",
-        "candidate.evaluated": lambda data: f"measured: {data['evaluation']['formula']}",
-        "alphas.ranked": lambda data: f"ranking {data['alphas']} known alphas, once for this market",
-        "factor.accepted": lambda data: f"accepted: {data['factor']['formula']}",
-        "round.completed": lambda data: f"lesson: {(data['feedback'] or {}).get('lesson', 'none')}",
-        "agent.failed": lambda data: f"{data['agent']} failed: {data['message']}",
-    }
-    return words[event.type](event.data) if event.type in words else event.type
-
-
-def leaderboard(console: Console, run: Run, accepted: list[Factor]) -> None:
-    """A run's accepted factors, best valid rank ICIR first."""
+def leaderboard(
+    console: Console,
+    run: Run,
+    accepted: list[Factor],
+    refusals: Mapping[str, int],
+    trials: int,
+    overfitting: Overfitting | None,
+) -> None:
+    """A run's accepted factors, best valid rank ICIR first, by what the others failed, and what all of it is worth."""
     outcome = f"Run {run.id} {run.status}: {run.rounds} rounds, {run.evaluations} evaluations, seed {run.seed}"
     console.print(f"\n{outcome}", highlight=False)
     if run.model_calls:
@@ -102,15 +55,31 @@ def leaderboard(console: Console, run: Run, accepted: list[Factor]) -> None:
         factors(console, ranked[:SHOWN])
         if len(ranked) > SHOWN:
             console.print(f"and {len(ranked) - SHOWN} more: alphaagent factors list")
-        luck = expected_best_t(run.evaluations)
         console.print(
-            f"{run.evaluations} candidates were tried: luck alone would show a best train t of about {luck:.1f}. "
-            "Until a factor is promoted on the sealed hold-out it is a lead, not a finding.",
+            "Until the sealed hold-out is asked a factor is a lead, not a finding: alphaagent factors promote ID",
             style="dim",
             highlight=False,
         )
     else:
         console.print("No factor held up on train and valid. More rounds, or another direction, may find one.")
+    if refusals:
+        told = ", ".join(f"{name} {count}" for name, count in refusals.items())
+        console.print(f"Of {run.evaluations} measured failed: {told}.", style="dim", highlight=False)
+    console.print(
+        f"The team has tried {trials:,} formulas on this market: luck alone would show a best t of about "
+        f"{expected_maximum(trials):.1f}.{_overfitting(overfitting)}",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _overfitting(found: Overfitting | None) -> str:
+    if found is None:
+        return ""
+    share = f"{found.probability:.0%}"
+    return (
+        f" The run's best candidate in one half of the days was below its median in the other in {share} of the ways."
+    )
 
 
 def factors(console: Console, found: list[Factor]) -> None:
@@ -160,9 +129,31 @@ def evaluation(console: Console, result: Evaluation) -> None:
     by_decile = {
         split: {str(k): mean and mean * 1e4 for k, mean in enumerate(metrics.deciles, 1)} for split, metrics in splits
     }
+    _evidence(console, result)
     _curves(console, "rank IC by days held", by_horizon)
     _curves(console, "rank IC by year", by_year)
     _curves(console, "mean return by decile of the factor, basis points", by_decile, digits=1)
+
+
+def _evidence(console: Console, result: Evaluation) -> None:
+    """How sure all days together are, by themselves and among all that was tried."""
+    evidence, standing = result.evidence, result.standing
+    lines = []
+    if evidence is not None:
+        lines.append(
+            f"all {evidence.days} days: rank IC {evidence.rank_ic:.4f}, ICIR {evidence.sharpe:.3f}, "
+            f"t {evidence.t_stat:.1f}, p {evidence.p_value:.1e}, worth {evidence.observations:.0f} independent days"
+        )
+    if standing is not None:
+        lines.append(
+            f"trial {standing.trial} on this market: p may be {standing.level:.1e}, luck alone would show an ICIR of "
+            f"{standing.expected_maximum:.3f}, deflated Sharpe ratio {standing.deflated_sharpe:.3f}"
+        )
+    lines += [
+        f"{part.name}: {part.days} days, rank IC {_number(part.rank_ic, 4)}, t {_number(part.rank_t_stat, 1)}"
+        for part in result.memory
+    ]
+    console.print("\n".join(lines), highlight=False)
 
 
 def _curves(console: Console, title: str, curves: dict[str, dict[str, float | None]], digits: int = 4) -> None:
@@ -183,15 +174,76 @@ def _curves(console: Console, title: str, curves: dict[str, dict[str, float | No
     console.print(table)
 
 
-def inspection(console: Console, found: Inspection) -> None:
-    """The checks of a formula, its penalty, and the alphas nearest to it."""
-    table = Table(title=escape(found.formula), title_justify="left")
+def appraisal(console: Console, found: Appraisal) -> None:
+    """A formula's metrics, the evidence in them, and what the library would ask of it."""
+    evaluation(console, found.evaluation)
+    _robustness(console, found.robustness)
+    _checks(console, "what the library asks, beside originality and what it would add", found.checks)
+
+
+def opening(console: Console, found: Opening) -> None:
+    """What the hold-out said of a factor."""
+    evaluation(console, found.evaluation)
+    _checks(console, "what the hold-out was to show", found.checks)
+    colour = "green" if found.status == "live" else "red"
+    console.print(f"factor {found.factor_id} is [bold {colour}]{found.status}[/]; it will not be asked again")
+
+
+def ledger(console: Console, found: Iterable[MarketLedger]) -> None:
+    """How much was tried, a column for each market."""
+    markets = list(found)
+    rows = {
+        "trials": [f"{one.trials:,}" for one in markets],
+        "effective trials, by clustering": [f"{one.effective_trials:,.0f}" for one in markets],
+        "variance of their daily ICIRs": [f"{one.score_variance:.2e}" for one in markets],
+        "the same without skill": [f"{one.null_variance:.2e}" for one in markets],
+        "best ICIR expected without skill": [f"{one.expected_maximum:.3f}" for one in markets],
+        "discoveries": [f"{one.discoveries:,}" for one in markets],
+        "the next p may be": [f"{one.next_level:.1e}" for one in markets],
+        "under any dependence": [f"{one.next_dependent_level:.1e}" for one in markets],
+        "openings of the hold-out this quarter": [str(one.openings_spent) for one in markets],
+        "openings left": [str(one.openings_left) for one in markets],
+    }
+    table = Table("")
+    for one in markets:
+        table.add_column(escape(one.market), justify="right")
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+def _robustness(console: Console, found: Robustness) -> None:
+    """How certain the rank IC is, how long it lasts, and on what it depends."""
+    lines = [f"probabilistic Sharpe ratio {found.probabilistic_sharpe:.3f}"]
+    if found.interval is not None:
+        lines.append("95 % interval of the rank IC [{:.4f}, {:.4f}]".format(*found.interval))
+    if found.minimum_track_record is not None:
+        lines.append(f"days that it takes to tell it from none {found.minimum_track_record:.0f}")
+    if found.half_life is not None:
+        low, high = (_number(end, 1) for end in (found.half_life.low, found.half_life.high))
+        lines.append(f"half-life {found.half_life.days:.1f} days held [{low}, {high}]")
+    if found.slope is not None:
+        lines.append(f"slope {found.slope.slope:+.4f} a year, t {found.slope.t_stat:.1f}, p {found.slope.p_value:.2f}")
+    if found.change is not None:
+        mark = "changed" if found.change.significant else "no change; the most likely was"
+        lines.append(f"{mark} on {found.change.day}, from {found.change.before:.4f} to {found.change.after:.4f}")
+    console.print("\n".join(lines), highlight=False)
+    _curves(console, "rank IC by the market's state", {"": {part.name: part.rank_ic for part in found.regimes}})
+
+
+def _checks(console: Console, title: str, checks: Iterable[Check]) -> None:
+    table = Table(title=escape(title), title_justify="left")
     for column in ("check", "value", "limit", "", "hint"):
         table.add_column(column)
-    for check in found.checks:
+    for check in checks:
         mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
-        table.add_row(check.name, f"{check.value:.3g}", f"{check.limit:g}", mark, escape(check.hint))
+        table.add_row(check.name, f"{check.value:.3g}", f"{check.limit:.3g}", mark, escape(check.hint))
     console.print(table)
+
+
+def inspection(console: Console, found: Inspection) -> None:
+    """The checks of a formula, its penalty, and the alphas nearest to it."""
+    _checks(console, found.formula, found.checks)
     terms = ", ".join(f"{name} {value:.2f}" for name, value in asdict(found.terms).items())
     console.print(f"R_g {found.penalty:.2f} of {terms}", highlight=False)
     columns = {
@@ -204,6 +256,23 @@ def inspection(console: Console, found: Inspection) -> None:
     for row in zip(*columns.values(), strict=True):
         near.add_row(*map(escape, row))
     console.print(near)
+
+
+def certificate(console: Console, found: Certificate) -> None:
+    """What was tried of a formula's causality, and what it came to."""
+    console.print(f"{found.formula}\n[dim]snapshot {found.snapshot}, universe {found.universe}[/]", highlight=False)
+    table = Table("check", "", show_lines=True)
+    table.add_column("cells", justify="right")
+    table.add_column("worst", justify="right")
+    table.add_column("what was compared", ratio=1)
+    for check in found.checks:
+        mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
+        where = f"\n[red]refuted at {check.refuted}[/]" if check.refuted else ""
+        table.add_row(check.name, mark, f"{check.cells:,}", f"{check.worst:.1g}", escape(check.detail) + where)
+    console.print(table)
+    verdict = "[green]proven[/]" if found.proven else "[red]not proven[/]"
+    dates = ", ".join(map(str, found.dates)) or "no date"
+    console.print(f"{verdict} at {dates}; seed {found.seed}, certificate {found.hash}", highlight=False)
 
 
 def zoo(console: Console, entries: list[dict[str, Any]]) -> None:

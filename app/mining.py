@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 
-from app.display import RunProgress
+from app.progress import RunProgress
 from app.runner import Runner
 from factors.hypothesis import Factor
 from storage.runs import Run, RunEvent, RunRequest

@@ -4,23 +4,30 @@ import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, Generic, TypeVar
 
 import anyio
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import problems
+from app import pages, problems
+from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
+from app.dependencies import Shared
 from app.inspection import Inspection, inspect, known_alphas, read
-from app.runner import Runner, RunQueue
+from app.promotion import promote
+from app.runner import Runner, RunQueue, current_user
 from app.settings import Settings
 from factors.errors import SettingError
 from factors.hypothesis import Factor
 from factors.operators import COMPOSITES, OPERATORS
-from storage.markets import open_market
+from factors.overfitting import Overfitting
+from storage.ledger import MarketLedger
+from storage.markets import list_markets, open_market
+from storage.openings import Opening
 from storage.records import Records
 from storage.runs import TERMINAL, Run, RunRequest
 
@@ -84,6 +91,7 @@ def create_service(settings: Settings) -> FastAPI:
     service.add_middleware(HangUps)
     problems.install(service)
     service.include_router(routes)
+    service.include_router(pages.routes)
     return service
 
 
@@ -111,22 +119,18 @@ async def drain(service: FastAPI) -> None:
         service.state.closing.set()
 
 
-def _runner(request: Request) -> Runner:
-    runner = request.app.state.runner
-    if not isinstance(runner, Runner):
-        raise TypeError("the service has not started")
-    return runner
-
-
-Shared = Annotated[Runner, Depends(_runner)]
-
-
 def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
     if last_event_id is None:
         return 0
     if not re.fullmatch(r"[0-9]{1,18}", last_event_id):
         raise SettingError("Last-Event-ID must be the id of an event, a whole number of at most 18 digits")
     return int(last_event_id)
+
+
+def _own_site(sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
+    """A form on another site must not open the hold-out for whoever looks at it; browsers say where it comes from."""
+    if sec_fetch_site not in {None, "same-origin", "none"}:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "a page of another site cannot ask for this")
 
 
 def _run(run_id: str, runner: Shared) -> Run:
@@ -193,6 +197,44 @@ def get_factors(
 def get_factor(factor_id: str, runner: Shared) -> Factor:
     """One factor."""
     return runner.records.factor(factor_id)
+
+
+@routes.post("/factors/{factor_id}/promote", dependencies=[Depends(_own_site)])
+def post_promotion(factor_id: str, runner: Shared) -> Opening:
+    """Ask the sealed hold-out about a factor, once and for good: it is live or rejected."""
+    return promote(runner.settings, runner.records, factor_id, current_user())
+
+
+@routes.get("/factors/{factor_id}/promotion")
+def get_promotion(factor_id: str, runner: Shared) -> Opening | None:
+    """What the hold-out said of a factor; null while nobody has asked."""
+    return runner.records.openings.of_factor(runner.records.factor(factor_id).id)
+
+
+@routes.get("/factors/{factor_id}/appraisal")
+def get_appraisal(factor_id: str, runner: Shared) -> Appraisal:
+    """All that is known of a factor in sample: its evaluation, its standing when it was tried, and robustness."""
+    return appraised_factor(runner.settings, runner.records, runner.records.factor(factor_id))
+
+
+@routes.get("/runs/{run_id}/overfitting")
+def get_overfitting(run: Annotated[Run, Depends(_run)], runner: Shared) -> Overfitting | None:
+    """Whether choosing the best of a run's candidates chooses anything; null where too little was measured."""
+    return overfitting(runner.records, run.id)
+
+
+@routes.post("/evaluations")
+def post_evaluation(body: EvaluationRequest, runner: Shared) -> Appraisal:
+    """Measure a formula on train and valid; the first time, that is one more trial in the team's ledger."""
+    return appraise(runner.settings, runner.records, body, current_user())
+
+
+@routes.get("/ledger")
+def get_ledger(runner: Shared, market: str | None = None) -> list[MarketLedger]:
+    """How much the team has tried on each market, and what luck alone would show."""
+    home = runner.settings.home
+    markets = list_markets(home) if market is None else [open_market(home, market)]
+    return [ledger_of(runner.settings, runner.records, snapshot.market) for snapshot in markets]
 
 
 @routes.get("/factors/{factor_id}/neighbours")

@@ -28,6 +28,7 @@ LIBRARIES = {
     "fastapi": "app",
     "fastapi_offline": "app",
     "starlette": "app",
+    "jinja2": "app",
     "uvicorn": "app",
     "typer": "app",
     "rich": "app",
@@ -91,6 +92,97 @@ def test_the_lock_is_pinned_hashed_and_names_no_host():
     assert requirements
     assert all("==" in line and line.endswith("\\") for line in requirements)
     assert text.count("--hash=sha256:") > len(requirements)
+
+
+# the seal of the hold-out
+
+WRITES, OPENS, KEEPS, ASKS = "storage/staging.py", "storage/openings.py", "storage/records.py", "app/promotion.py"
+SEALED = {"storage.markets", "storage.snapshot", "storage.openings", "storage.staging", "storage.ingest"}
+TOLD = {"of_factor", "spent", "statuses"}  # what the log of openings says of itself, to people alone
+
+
+def texts(tree):
+    """The text constants of a module but its docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def modules(tree):
+    """Dotted names of the modules that a module imports, or may import names of."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def names_of_files(name, tree):
+    """Texts that name the sealed file, or more files of its kind than the one in sample."""
+    if name not in {WRITES, OPENS}:
+        for text in texts(tree):
+            if ("duckdb" in text and text != "insample.duckdb") or (text == "holdout" and name.startswith("app/")):
+                yield f"names {text!r}"
+
+
+def ways_to_openings(name, tree):
+    """Where the log of openings is made, kept in hand, or asked for more than this module may."""
+    told = set() if name.startswith("graphs/") else TOLD
+    asked = {*told, "open"} if name == ASKS else told
+    direct = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in asked}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "openings" and isinstance(node.ctx, ast.Load):
+            if id(node) not in direct and "settings" not in ast.unparse(node):
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Openings") and name != KEEPS:
+            yield f"line {node.lineno} makes a log of its own"
+        elif isinstance(node, ast.Attribute | ast.alias) and "_sealed_bars" in ast.unparse(node):
+            yield f"line {node.lineno} goes past the log"
+
+
+def breaches(name, source):
+    """How a module, by its path from the root, could reach the hold-out where it must not."""
+    tree = ast.parse(source)
+    if name.startswith("graphs/"):
+        yield from (f"imports {module}" for module in modules(tree) if module in SEALED)
+    yield from names_of_files(name, tree)
+    yield from ways_to_openings(name, tree)
+
+
+@pytest.mark.parametrize("path", [path for _, path in MODULES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_hold_out_is_reached_through_the_log_of_openings_alone(path):
+    assert list(breaches(path.relative_to(ROOT).as_posix(), path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("app/runner.py", "path = snapshot.path / 'holdout.duckdb'"),
+        ("app/runner.py", "path = snapshot.path / f'{part}.duckdb'"),
+        ("app/runner.py", "part = 'holdout'"),
+        ("storage/snapshot.py", "con.execute('ATTACH ?', [f'{version}/holdout.duckdb'])"),
+        ("storage/snapshot.py", "def bars():\n    for path in folder.glob('*.duckdb'):\n        yield path"),
+        ("app/service.py", "records.openings.open(snapshot, factor, judge, user='', budget=9)"),
+        ("app/service.py", "log = runner.records.openings\nlog.open(snapshot, factor, judge, user='', budget=9)"),
+        ("app/service.py", "getattr(records.openings, 'open')(snapshot)"),
+        ("app/promotion.py", "log = records.openings"),
+        ("app/service.py", "Openings(engine).open(snapshot, factor, judge, user='', budget=9)"),
+        ("app/service.py", "import storage.openings\nstorage.openings._sealed_bars(snapshot, 'all')"),
+        ("graphs/workbench.py", "from storage.markets import open_market"),
+        ("graphs/workbench.py", "def brief(self):\n    return self.records.openings.statuses()"),
+        ("graphs/workbench.py", "from storage import openings"),
+        ("graphs/nodes/idea.py", "def idea():\n    import storage.snapshot"),
+    ],
+)
+def test_a_way_around_the_log_of_openings_would_be_seen(name, source):
+    assert list(breaches(name, source))
 
 
 def test_langgraph_s_tools_can_describe_the_graph():

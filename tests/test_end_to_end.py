@@ -34,7 +34,7 @@ def test_what_the_service_mines_the_command_line_can_check(new_home, serve, cli,
     assert listed.json == library
 
     best = library[0]
-    measured = cli(home, "eval", best["formula"], "--market", "small", "--json").json
+    measured = cli(home, "eval", best["formula"], "--market", "small", "--json").json["evaluation"]
     assert (measured["snapshot"], measured["splits"]) == (best["snapshot"], best["splits"])
     again = cli(home, "check", best["formula"], "--market", "small", "--json")
     assert again.status == 1

@@ -70,7 +70,7 @@ def mined(new_home, cli, alphaagent):
 
 def test_eval_tells_the_formula_as_it_was_understood(kept, cli):
     answer = cli(kept, "eval", " RANK( $close )-$open*.5", "--market", "small", "--json")
-    assert answer.json["formula"] == "RANK($close) - $open * 0.5"
+    assert answer.json["evaluation"]["formula"] == "RANK($close) - $open * 0.5"
 
 
 def test_eval_reads_the_older_spelling_and_tells_today_s(kept, cli):
@@ -79,7 +79,7 @@ def test_eval_reads_the_older_spelling_and_tells_today_s(kept, cli):
         cli(kept, "eval", text, "--market", "small", "--json", *more)
         for text, more in ((formula, ("--dialect", "legacy")), (today, ()))
     )
-    assert older.json["formula"] == today
+    assert older.json["evaluation"]["formula"] == today
     assert older.json == newer.json
     assert today in cli(kept, "eval", formula, "--market", "small", "--dialect", "legacy").out
     refused = cli(kept, "eval", formula, "--market", "small")
@@ -93,7 +93,7 @@ def test_eval_reads_the_older_spelling_and_tells_today_s(kept, cli):
 def test_eval_prints_one_document_and_nothing_else(kept, alphaagent):
     answer = alphaagent(kept, "eval", DIVERGENCE, "--market", "small", "--json")
     assert (answer.status, answer.err) == (0, "")
-    document = answer.json
+    document = answer.json["evaluation"]
     assert document["formula"] == DIVERGENCE
     assert document["snapshot"] == open_market(kept, "small").id
     assert set(document["splits"]) == {"train", "valid"}
@@ -105,8 +105,10 @@ def test_eval_prints_one_document_and_nothing_else(kept, alphaagent):
 
 
 def test_eval_of_a_constant_is_json_without_figures(kept, cli):
-    splits = cli(kept, "eval", "$close - $close", "--market", "small", "--json").json["splits"]
-    assert {splits["train"]["rank_ic"], splits["valid"]["t_stat"]} == {None}
+    found = cli(kept, "eval", "$close - $close", "--market", "small", "--json").json
+    splits = found["evaluation"]["splits"]
+    assert {splits["train"]["rank_ic"], splits["valid"]["t_stat"], found["robustness"]["interval"]} == {None}
+    assert (found["evaluation"]["evidence"]["p_value"], found["accepted"]) == (1.0, False)
 
 
 def test_eval_values_are_the_evaluator_s_and_end_before_the_hold_out(kept, cli, small, tmp_path):
@@ -124,7 +126,7 @@ def test_eval_values_are_the_evaluator_s_and_end_before_the_hold_out(kept, cli, 
 
 def test_eval_in_another_universe_is_another_measurement(kept, cli):
     first, every = (
-        cli(kept, "eval", "RANK($volume)", "--market", "small", "--json", *more).json
+        cli(kept, "eval", "RANK($volume)", "--market", "small", "--json", *more).json["evaluation"]
         for more in ((), ("--universe", "all"))
     )
     assert (first["universe"], every["universe"]) == ("synthetic200", "all")
@@ -306,8 +308,10 @@ def test_the_library_holds_each_factor_once_with_its_first_run(mined, cli):
 def test_what_was_accepted_measures_the_same_by_eval(mined, cli):
     home, answer, _ = mined
     factor = answer.json["accepted"][-1]
-    measured = cli(home, "eval", factor["formula"], "--market", "small", "--json").json
-    assert measured["splits"] == factor["splits"]
+    measured = cli(home, "eval", factor["formula"], "--market", "small", "--json").json["evaluation"]
+    assert {name: measured[name] for name in ("splits", "evidence", "standing")} == {
+        name: factor[name] for name in ("splits", "evidence", "standing")
+    }
 
 
 def test_mine_shows_progress_on_standard_error_and_a_leaderboard_on_standard_output(new_home, cli):

@@ -27,7 +27,7 @@ from storage.markets import open_market, publish
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 
-BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 6}
+BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
 SHORT = {**BODY, "budget": {"rounds": 2, "candidates": 3}}
 LONG = {**BODY, "budget": {"rounds": 1000, "candidates": 4}}
 
@@ -123,7 +123,7 @@ def test_runs_wait_for_each_other_and_all_are_mined(client):
 
 
 def test_the_library_is_paged_and_each_factor_has_its_place(client):
-    run = client.post("/runs", json=SHORT).json()
+    run = client.post("/runs", json={**BODY, "budget": {"rounds": 5, "candidates": 6}}).json()
     follow(client, run["id"])
     library = client.get("/factors").json()
     assert library["next_cursor"] is None

@@ -1,0 +1,90 @@
+"""Several versions of one market: what one of them holds out, another may have shown."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.promotion import promote
+from app.runner import Runner
+from app.settings import Settings
+from storage.markets import publish
+from storage.openings import SealedError
+from storage.records import Records
+from storage.runs import Budget, RunRequest
+
+REQUEST = RunRequest(
+    direction="volume shocks that overshoot",
+    market="small",
+    seed=2,
+    model="offline",
+    budget=Budget(rounds=3, candidates=4),
+)
+
+
+@pytest.fixture
+def settings(home):
+    return Settings(home=home, openai_api_key=None)
+
+
+@pytest.fixture
+def runner(settings):
+    with Records.open(settings.database_url) as records:
+        yield Runner(settings, records)
+
+
+def version(settings, small, days):
+    """Make the version current whose valid split ends so many days later than that of ``small``."""
+    return publish(
+        settings.home,
+        "small",
+        small.bars,
+        membership=small.membership,
+        sectors=small.sectors,
+        train_end=small.train_end,
+        valid_end=small.valid_end + timedelta(days=days),
+        synthetic=True,
+    )
+
+
+def mined(runner, **changed):
+    run = runner.execute(runner.submit(REQUEST.model_copy(update=changed)).id)
+    assert run.status == "succeeded"
+    return run
+
+
+def test_a_run_knows_no_factor_that_was_chosen_by_days_it_holds_out(settings, runner, small):
+    early, late = (version(settings, small, days).id for days in (0, 100))
+    later = mined(runner)
+    assert later.snapshot == late
+    assert later.accepted
+    version(settings, small, 0)
+    fresh = runner.records.start_run(runner.submit(REQUEST.model_copy(update={"seed": 5})).id, "test")
+    assert fresh.snapshot == early
+    bench = runner.workbench(fresh)
+    assert bench.library == ()
+    formulas = [runner.records.factor(one).formula for one in later.accepted]
+    zoo = bench.zoo([])
+    assert not any(zoo.likeness(bench.parsed(formula)).same_as for formula in formulas)
+
+
+def test_a_run_knows_the_factors_of_earlier_days(settings, runner, small):
+    earlier = mined(runner)
+    version(settings, small, 100)
+    fresh = runner.records.start_run(runner.submit(REQUEST.model_copy(update={"seed": 5})).id, "test")
+    assert fresh.snapshot != earlier.snapshot
+    assert {factor.id for factor in runner.workbench(fresh).library} == set(earlier.accepted)
+
+
+def test_a_hold_out_that_formulas_were_measured_on_since_is_not_opened(settings, runner, small):
+    factor = mined(runner).accepted[0]
+    late = version(settings, small, 100).id
+    mined(runner, seed=5)
+    with pytest.raises(SealedError, match=f"in sample to .* in version {late}, where formulas were measured"):
+        promote(settings, runner.records, factor, "ada")
+    assert runner.records.openings.of_factor(factor) is None
+
+
+def test_a_version_on_which_nothing_was_tried_shows_nothing(settings, runner, small):
+    factor = mined(runner).accepted[0]
+    version(settings, small, 100)
+    assert promote(settings, runner.records, factor, "ada").factor_id == factor
