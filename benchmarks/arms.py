@@ -9,7 +9,7 @@ from app.runner import OFFLINE, Runner
 from app.settings import Settings
 from benchmarks.genetic import GeneticResearcher, RandomResearcher
 from benchmarks.holdout import Pair
-from factors.hypothesis import Factor
+from factors.evaluation import Evaluation
 from factors.regularization import Limits
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
@@ -30,6 +30,7 @@ OPEN = Limits(
 """A gate that refuses duplicates and what is no formula, and nothing else."""
 
 CANDIDATES = 8  #: a round
+FORWARD = 10  #: candidates that a run puts forward
 ROUNDS = 1000  #: more than any run needs
 SECONDS = 86_400  #: likewise
 DIRECTION = "anything"  #: which is about no theme of the offline search
@@ -55,7 +56,7 @@ ARMS: Mapping[str, Arm] = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An accepted factor by its rank ICs, on valid as the run measured it and on the hold-out after the run."""
+    """A candidate put forward by its rank ICs, on valid as the run measured it and on the hold-out after the run."""
 
     valid: float
     holdout: float
@@ -71,7 +72,8 @@ class Outcome:
     """What a run came to.
 
     Attributes:
-        found: the accepted factors, in order of acceptance.
+        found: the candidates put forward, those of the largest rank ICIR on valid, that first.
+        accepted: how many factors the library took.
         drafted: candidates that the gate judged, rewritten ones included.
         duplicates: those that it refused as duplicates.
         evaluations: candidates that were measured.
@@ -79,6 +81,7 @@ class Outcome:
     """
 
     found: tuple[Found, ...]
+    accepted: int
     drafted: int
     duplicates: int
     evaluations: int
@@ -126,10 +129,11 @@ def outcome(arm: Arm, pair: Pair, home: Path, folder: Path, *, seed: int, evalua
         started = time.perf_counter()
         run = mined(arm, market, home, records, seed=seed, evaluations=evaluations)
         seconds = time.perf_counter() - started
-        factors = records.library(market)
+        forward = _put_forward(records, run.id)
         verdicts = _verdicts(records, run.id)
     return Outcome(
-        found=_found(factors, pair),
+        found=_found(forward, pair),
+        accepted=len(run.accepted),
         drafted=len(verdicts),
         duplicates=sum("duplicate" in failed for failed in verdicts),
         evaluations=run.evaluations,
@@ -137,9 +141,15 @@ def outcome(arm: Arm, pair: Pair, home: Path, folder: Path, *, seed: int, evalua
     )
 
 
-def _found(factors: list[Factor], pair: Pair) -> tuple[Found, ...]:
-    holdout = pair.rank_ics(factor.formula for factor in factors)
-    valid = [factor.splits["valid"].rank_ic or 0.0 for factor in factors]
+def _put_forward(records: Records, run_id: str) -> list[Evaluation]:
+    candidates, _ = records.candidates(run_id, limit=None)
+    measured = [one.evaluation for one in candidates if one.evaluation]
+    return sorted(measured, key=lambda one: one.splits["valid"].rank_icir or 0.0, reverse=True)[:FORWARD]
+
+
+def _found(forward: list[Evaluation], pair: Pair) -> tuple[Found, ...]:
+    holdout = pair.rank_ics(one.formula for one in forward)
+    valid = [one.splits["valid"].rank_ic or 0.0 for one in forward]
     return tuple(map(Found, valid, holdout))
 
 

@@ -83,9 +83,19 @@ def demo(market: DemoMarket, name: str = "demo") -> Source:
 
 def us(folder: Path = SHARED_DATA) -> Source | None:
     """Daily bars of the S&P 500's members with hold-out from 2019; ``None`` where the folder does not hold them."""
-    files = [folder / f"us_{table}.parquet" for table in ("daily_dev", "membership", "sectors")]
+    return _real("us", "us_sectors", folder)
+
+
+def cn(folder: Path = SHARED_DATA) -> Source | None:
+    """The same of the CSI 300's members."""
+    return _real("cn", "cn_industry", folder)
+
+
+def _real(name: str, sector_table: str, folder: Path) -> Source | None:
+    tables = f"{name}_daily_dev", f"{name}_membership", sector_table
+    files = [folder / f"{table}.parquet" for table in tables]
     if not all(path.is_file() for path in files):
         return None
     bars, membership, sectors = files
     imported: Publish = partial(import_market, source=bars, membership=membership, sectors=sectors)
-    return Source("us", imported, date(2016, 12, 31), date(2018, 12, 31))
+    return Source(name, imported, date(2016, 12, 31), date(2018, 12, 31))

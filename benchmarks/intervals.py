@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import beta
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -34,3 +35,11 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
     low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     total_above, total_below = runs.sum(axis=0)
     return Interval(float(total_above / total_below), float(low), float(high))
+
+
+def share(count: int, of: int, level: float = LEVEL) -> tuple[float, float, float]:
+    """``count`` of ``of`` > 0 as a share with its exact binomial interval (Clopper and Pearson 1934)."""
+    tail = (1 - level) / 2
+    low = beta.ppf(tail, count, of - count + 1) if count else 0.0
+    high = beta.ppf(1 - tail, count + 1, of - count) if count < of else 1.0
+    return count / of, float(low), float(high)
