@@ -15,7 +15,7 @@ from tests.chat_server import ChatServer
 
 pytestmark = pytest.mark.usefixtures("forget")
 KEY = "sk-canary-5301"
-SECONDS = 1.0
+SECONDS = 2.0
 CASES = [
     *(pytest.param(*case[:2], False, id=f"{name}, whole") for name, case in WHOLE.items()),
     *(pytest.param(*case[:2], True, id=f"{name}, in pieces") for name, case in IN_PIECES.items() if name not in WHOLE),
