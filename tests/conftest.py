@@ -93,7 +93,7 @@ def peer():
     """Import another project's library, ``peer("pandas")``; a test that needs it skips, or fails where required."""
 
     def load(name):
-        if importlib.util.find_spec(name) is None:
+        if importlib.util.find_spec(name.partition(".")[0]) is None:
             _unavailable("peers", f"{name} is not installed (pip install alphaagent[peers])")
         return importlib.import_module(name)
 

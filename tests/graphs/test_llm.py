@@ -51,7 +51,7 @@ CHECK = Check(name="originality", value=9, limit=8, passed=False, hint="change t
 REFUSED = Trial(round=1, candidate=CANDIDATE, verdict=Verdict(candidate_id="1.1.0", checks=(CHECK,), penalty=1))
 PAIR = (CANDIDATE, parse("RANK($close)"))
 KEY = "sk-canary-5301"
-SECONDS = 1.0
+SECONDS = 1.5
 
 AGENTS = {
     "idea": (lambda one: one.propose(BRIEF), IDEA),

@@ -203,7 +203,7 @@ def enter(path, writer):
     with Records.open(f"sqlite:///{path}") as records:
         for number in range(ENTERED):
             asked = [
-                (f"DELAY($close, {number + 1})", 10.0 ** -draw.uniform(0, 6)),
+                (f"DELAY($close, {number + 1})", 10.0 ** -draw.uniform(3, 12)),
                 (f"DELAY($open, {1 + number + ENTERED * (ord(writer[0]) % 2 * 4 + int(writer[1]))})", draw.uniform()),
             ]
             for formula, p_value in asked:
