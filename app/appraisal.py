@@ -1,6 +1,7 @@
 """Appraisal: what is known of a formula, a factor or a run, for people who judge it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import date
 from typing import Annotated
 
@@ -15,14 +16,15 @@ from factors.evaluation import Evaluation
 from factors.evaluator import Evaluator
 from factors.expression import Expr
 from factors.hypothesis import Factor
-from factors.measurement import Measurement, around, measure
+from factors.measurement import around
 from factors.overfitting import Overfitting, overfitting_of
 from factors.parse import parse
 from factors.robustness import Robustness, robustness
 from factors.verdict import Check
-from storage.ledger import MarketLedger, Question
+from storage.ledger import MarketLedger, Question, evaluated
 from storage.markets import Snapshot, open_market
 from storage.records import Records
+from storage.runs import CandidateRecord, Run
 
 
 class EvaluationRequest(BaseModel):
@@ -72,22 +74,22 @@ def appraised(
     """The same of a parsed formula on a snapshot, also by what a model that had read to ``cutoff`` knew."""
     universe = snapshot.universe(universe)
     panel, labels = load_panel(snapshot, universe)
-    question = Question.of(
-        expr, market=snapshot.market, snapshot=snapshot.id, universe=universe, horizon=labels.horizons[0]
+    entry = evaluated(
+        records.ledger,
+        expr,
+        Evaluator(panel),
+        labels,
+        market=snapshot.market,
+        snapshot=snapshot.id,
+        universe=universe,
+        user=user,
     )
-
-    def found() -> Measurement:
-        evaluator = Evaluator(panel)
-        with evaluator.values(expr) as values:
-            return measure(values, labels, panel, evaluator.team)
-
-    entry = records.ledger.measured(question, found, user=user)
-    memory = around(entry.rank_ic, panel, cutoff, question.horizon) if cutoff else ()
-    evaluation = entry.evaluation().model_copy(update={"formula": str(expr), "memory": memory})
+    horizon = labels.horizons[0]
+    evaluation = entry.evaluation(memory=around(entry.rank_ic, panel, cutoff, horizon))
     checks = admission_checks(evaluation, settings.thresholds)
     return Appraisal(
         evaluation=evaluation,
-        robustness=robustness(entry.rank_ic, entry.evidence, entry.splits, panel, question.horizon),
+        robustness=robustness(entry.rank_ic, entry.evidence, entry.splits, panel, horizon),
         checks=checks,
         accepted=all(check.passed for check in checks),
     )
@@ -101,17 +103,14 @@ def appraised_factor(settings: Settings, records: Records, factor: Factor) -> Ap
     return appraised(settings, records, snapshot, expr, factor.universe, current_user(), cutoff)
 
 
-def refusals(records: Records, run_id: str) -> dict[str, int]:
-    """How many of a run's measured candidates failed each check of admission, the most frequent first."""
-    candidates, _ = records.candidates(run_id, limit=None)
+def refusals(candidates: Iterable[CandidateRecord]) -> dict[str, int]:
+    """How many measured candidates failed each check of admission, the most frequent first."""
     failed = (check.name for one in candidates if one.evaluation for check in one.admission if not check.passed)
     return dict(Counter(failed).most_common())
 
 
-def overfitting(records: Records, run_id: str) -> Overfitting | None:
+def overfitting(records: Records, run: Run, candidates: Iterable[CandidateRecord]) -> Overfitting | None:
     """Whether choosing the best of a run's candidates is overfitting, by their daily rank ICs in sample."""
-    run = records.run(run_id)
-    candidates, _ = records.candidates(run_id, limit=None)
     questions = [
         Question.of(
             read(one.evaluation.formula),

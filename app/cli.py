@@ -134,14 +134,14 @@ def mine(
         runner = Runner(settings, records)
         runner.recover()
         run, accepted = mine_and_follow(runner, request, quiet=as_json)
-        trials, chance = records.ledger.count(market), overfitting(records, run.id)
-        failed = refusals(records, run.id)
+        tried, _ = records.candidates(run.id, limit=None)
+        trials, chance = records.ledger.count(market), overfitting(records, run, tried)
     if as_json:
         told = {name: getattr(run, name) for name in TOLD}
         document = {"run_id": run.id, **told, "accepted": [factor.model_dump(mode="json") for factor in accepted]}
         typer.echo(json.dumps(document, indent=2))
     else:
-        display.leaderboard(Console(), run, accepted, failed, trials, chance)
+        display.leaderboard(Console(), run, accepted, refusals(tried), trials, chance)
         display.next_steps(Console(), settings, demo=market == DEMO)
     if run.status == "failed":
         _fail(run.error or "the run failed")
@@ -211,7 +211,7 @@ def prove_causal(
     """Prove that a formula reads nothing it may not know: exit status 0 proven, 1 not proven, 2 not a formula."""
     snapshot = open_market(Settings().home, market)
     universe = snapshot.universe(universe)
-    expr = parse(formula, (*snapshot.fields, "return"))
+    expr = parse(formula, snapshot.series)
     panel, _ = load_panel(snapshot, universe)
     certificate = prove(expr, panel, market=market, snapshot=snapshot.id, universe=universe, seed=seed, dates=dates)
     if as_json:
@@ -273,7 +273,7 @@ def ledger(
 ) -> None:
     """How much the team has tried on each market, what luck alone would show, and the openings of the hold-out left."""
     settings = Settings()
-    markets = list_markets(settings.home) if market is None else [open_market(settings.home, market)]
+    markets = list_markets(settings.home, market)
     with Records.open(settings.database_url) as records:
         found = [ledger_of(settings, records, snapshot.market) for snapshot in markets]
     if as_json:

@@ -11,7 +11,7 @@ from factors.measurement import around, measure
 from factors.panel import Panel
 from factors.parse import parse
 from storage.markets import open_market, versions
-from storage.openings import Opening, SealedError, Verdict
+from storage.openings import Judgement, Opening, SealedError
 from storage.records import Records
 from storage.snapshot import Snapshot
 
@@ -35,18 +35,17 @@ def promote(settings: Settings, records: Records, factor_id: str, user: str) -> 
             )
     model = records.run(factor.run_id).model
 
-    def judge(bars: Frame) -> Verdict:
+    def judge(bars: Frame) -> Judgement:
         return _judged(factor, snapshot, bars, settings, model)
 
     return records.openings.open(snapshot, factor, judge, user=user, budget=settings.openings)
 
 
-def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings, model: str) -> Verdict:
+def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings, model: str) -> Judgement:
     panel = Panel.from_bars(bars, snapshot.train_end).held_out(snapshot.valid_end)
     labels, evaluator = forward_returns(panel, (factor.horizon,)), Evaluator(panel)
     with evaluator.values(parse(factor.formula, tuple(panel.fields))) as values:
         found = measure(values, labels, panel, evaluator.team)
-    cutoff = settings.training_cutoff(model)
     evaluation = Evaluation(
         candidate_id="",
         formula=factor.formula,
@@ -55,7 +54,7 @@ def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings,
         horizon=factor.horizon,
         splits=dict(found.splits),
         evidence=found.evidence,
-        memory=around(found.rank_ic, panel, cutoff, factor.horizon) if cutoff else (),
+        memory=around(found.rank_ic, panel, settings.training_cutoff(model), factor.horizon),
     )
     return evaluation, promotion_checks(evaluation, _in_sample(factor), settings.thresholds)
 

@@ -220,7 +220,8 @@ def get_appraisal(factor_id: str, runner: Shared) -> Appraisal:
 @routes.get("/runs/{run_id}/overfitting")
 def get_overfitting(run: Annotated[Run, Depends(_run)], runner: Shared) -> Overfitting | None:
     """Whether choosing the best of a run's candidates chooses anything; null where too little was measured."""
-    return overfitting(runner.records, run.id)
+    candidates, _ = runner.records.candidates(run.id, limit=None)
+    return overfitting(runner.records, run, candidates)
 
 
 @routes.post("/evaluations")
@@ -232,8 +233,7 @@ def post_evaluation(body: EvaluationRequest, runner: Shared) -> Appraisal:
 @routes.get("/ledger")
 def get_ledger(runner: Shared, market: str | None = None) -> list[MarketLedger]:
     """How much the team has tried on each market, and what luck alone would show."""
-    home = runner.settings.home
-    markets = list_markets(home) if market is None else [open_market(home, market)]
+    markets = list_markets(runner.settings.home, market)
     return [ledger_of(runner.settings, runner.records, snapshot.market) for snapshot in markets]
 
 

@@ -56,7 +56,7 @@ ARMS: Mapping[str, Arm] = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A candidate put forward by its rank ICs, on valid as the run measured it and on the hold-out after the run."""
+    """A candidate by its rank ICs, on valid as it was measured and on the hold-out after it was chosen."""
 
     valid: float
     holdout: float

@@ -104,17 +104,16 @@ def power(panel: Panel, strength: float, *, before: int, draws: int, seed: int) 
 
     Each is the next trial of a team that has tried ``before`` formulas in vain; ``draws`` are planted for each formula.
     """
-    thresholds, evaluator = Thresholds(), Evaluator(panel)
+    evaluator = Evaluator(panel)
     whole, statistical = [], []
     for number, text in enumerate(SMOOTH):
         with evaluator.values(parse(text, tuple(panel.fields))) as values:
             for draw in range(draws):
                 label = planted(panel, values, strength, default_rng([seed, number, draw]))
                 found = measure(values, ranked(panel, label), panel)
-                next_trial = standing(found.evidence, before + 1, [])
-                checks = admission_checks(_evaluation(text, found, next_trial), thresholds)
-                whole.append(all(check.passed for check in checks))
-                statistical.append(all(check.passed for check in checks if check.name in STATISTICAL))
+                evaluation = _evaluation(text, found, standing(found.evidence, before + 1, []))
+                whole.append(admitted(evaluation))
+                statistical.append(passes(evaluation, STATISTICAL))
     return float(np.mean(whole)), float(np.mean(statistical))
 
 

@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 from app.panels import load_panel
+from benchmarks.arms import Found
 from benchmarks.calibration import (
     SMOOTH,
     STATISTICAL,
@@ -41,7 +42,7 @@ from benchmarks.report import table
 from factors.demo_market import demo_market
 from factors.evaluation import Evaluation
 from factors.evaluator import Evaluator
-from factors.expression import Expr, call
+from factors.expression import call
 from factors.panel import Panel
 from storage.records import Records
 
@@ -117,7 +118,7 @@ def chosen(source: Source, count: int) -> dict[str, Chosen]:
     results = {}
     for name, way in WAYS.items():
         passed = [one for one in found if way(one)]
-        held = sum(_holds(one, truth[one.formula]) for one in passed)
+        held = sum(Found(one.splits["valid"].rank_ic or 0.0, truth[one.formula]).hit for one in passed)
         results[name] = Chosen(len(passed), held)
         _say(f"{source.name}, {name}: {len(passed)} passed, {held} of them held")
     return results
@@ -131,20 +132,11 @@ def _tried(pair: Pair, records: Records, count: int) -> list[Evaluation]:
         with evaluator.values(expr) as values:
             one = entered(records.ledger, expr, values, labels, panel, snapshot.market)
             if (one.splits["train"].rank_ic or 0.0) < 0:
-                one = entered(records.ledger, _negated(expr), -values, labels, panel, snapshot.market)
+                one = entered(records.ledger, call("NEGATE", expr), -values, labels, panel, snapshot.market)
         found.append(one)
         if number % 100 == 0:
             _say(f"{snapshot.market}: {number} of {count}")
     return found
-
-
-def _negated(expr: Expr) -> Expr:
-    return call("NEGATE", expr)
-
-
-def _holds(found: Evaluation, holdout: float) -> bool:
-    valid = found.splits["valid"].rank_ic or 0.0
-    return holdout * valid > 0 and abs(holdout) >= abs(valid) / 2
 
 
 def _sources() -> list[Source]:

@@ -104,8 +104,13 @@ def standing(evidence: Evidence, trial: int, discoveries: list[int]) -> Standing
     )
 
 
-def around(rank_ic: Values, panel: Panel, cutoff: date, horizon: int) -> tuple[PeriodMetrics, PeriodMetrics]:
-    """Daily rank ICs ``[rows]`` up to and after the end of a model's training; a day counts by when its label ends."""
+def around(rank_ic: Values, panel: Panel, cutoff: date | None, horizon: int) -> tuple[PeriodMetrics, ...]:
+    """Daily rank ICs ``[rows]`` up to and after the end of a model's training; a day counts by when its label ends.
+
+    Empty where that end is not known.
+    """
+    if cutoff is None:
+        return ()
     known_until = int(np.searchsorted(panel.dates, np.datetime64(cutoff), side="right"))
     last = max(0, known_until - DELAY - horizon)
     return (

@@ -18,7 +18,7 @@ from factors.expression import Expr
 from factors.hypothesis import Candidate, Factor, Hypothesis
 from factors.kernels.elementwise import Values
 from factors.labels import Labels
-from factors.measurement import Measurement, around, measure
+from factors.measurement import around
 from factors.panel import Panel
 from factors.parse import parse
 from factors.redundancy import Ranks, Sample, correlation, marginal_rank_ic, train_ranks
@@ -26,7 +26,7 @@ from factors.regularization import Limits
 from factors.zoo import Zoo, recurrent
 from graphs.researcher import Brief, Researcher, Trial
 from graphs.state import State
-from storage.ledger import Question
+from storage.ledger import evaluated
 from storage.records import Records
 from storage.runs import Run
 
@@ -161,16 +161,19 @@ class Workbench:
         Raises:
             EvaluationStoppedError: the run shall stop.
         """
-        expr, run, horizon = self.parsed(candidate.formula), self.run, self.labels.horizons[0]
-        question = Question.of(expr, market=run.market, snapshot=run.snapshot, universe=run.universe, horizon=horizon)
-
-        def found() -> Measurement:
-            with self.evaluator.values(expr) as values:
-                return measure(values, self.labels, self.panel, self.evaluator.team)
-
-        entry = self.records.ledger.measured(question, found, user=run.user, run_id=run.id)
-        memory = around(entry.rank_ic, self.panel, self.cutoff, horizon) if self.cutoff else ()
-        return entry.evaluation(candidate).model_copy(update={"memory": memory})
+        run = self.run
+        entry = evaluated(
+            self.records.ledger,
+            self.parsed(candidate.formula),
+            self.evaluator,
+            self.labels,
+            market=run.market,
+            snapshot=run.snapshot,
+            universe=run.universe,
+            user=run.user,
+            run_id=run.id,
+        )
+        return entry.evaluation(candidate, around(entry.rank_ic, self.panel, self.cutoff, self.labels.horizons[0]))
 
     def beside(self, formula: str, peers: list[str]) -> tuple[dict[str, float], float]:
         """Rank correlations on train with accepted factors and the nearest alphas; and the IC of what the former leave.

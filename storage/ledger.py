@@ -8,7 +8,7 @@ does not depend on who asks again.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean, variance
 from typing import Any, Self
@@ -18,11 +18,13 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, func, insert, sel
 
 from factors.discovery import dependent_level, level
 from factors.effective_trials import effective_number, related
-from factors.evaluation import Evaluation, Evidence, SplitMetrics, Standing
+from factors.evaluation import Evaluation, Evidence, PeriodMetrics, SplitMetrics, Standing
+from factors.evaluator import Evaluator
 from factors.expression import Expr
 from factors.hypothesis import Candidate, factor_id
 from factors.kernels.elementwise import Values
-from factors.measurement import Measurement, packed, standing, unpacked
+from factors.labels import Labels
+from factors.measurement import Measurement, measure, packed, standing, unpacked
 from factors.sharpe import expected_maximum
 from storage.schema import trials
 
@@ -71,7 +73,7 @@ class Entry:
     standing: Standing
     rank_ic: Values
 
-    def evaluation(self, candidate: Candidate | None = None) -> Evaluation:
+    def evaluation(self, candidate: Candidate | None = None, memory: tuple[PeriodMetrics, ...] = ()) -> Evaluation:
         """The same as what agents and people read, of a candidate in its own spelling."""
         asked = self.question
         return Evaluation(
@@ -83,6 +85,7 @@ class Entry:
             splits=self.splits,
             evidence=self.evidence,
             standing=self.standing,
+            memory=memory,
         )
 
 
@@ -143,7 +146,7 @@ class Ledger:
         with self._engine.execution_options(writing=True).begin() as connection:
             # Somebody else may have asked meanwhile.
             known = _find(connection, question) or _alike(connection, question, found)
-            return known or _enter(connection, question, found, user, run_id)
+            return replace(known, question=question) if known else _enter(connection, question, found, user, run_id)
 
     def count(self, market: str) -> int:
         """N, the trials on a market."""
@@ -193,6 +196,32 @@ class Ledger:
             effective = _effective(rows)
             self._effective[market] = len(rows), effective
         return effective
+
+
+def evaluated(
+    ledger: Ledger,
+    expr: Expr,
+    evaluator: Evaluator,
+    labels: Labels,
+    *,
+    market: str,
+    snapshot: str,
+    universe: str,
+    user: str,
+    run_id: str | None = None,
+) -> Entry:
+    """The trial of a formula on an evaluator's panel, measured now where the ledger does not hold it yet.
+
+    Raises:
+        EvaluationStoppedError: the evaluator's ``stop`` said so.
+    """
+
+    def found() -> Measurement:
+        with evaluator.values(expr) as values:
+            return measure(values, labels, evaluator.panel, evaluator.team)
+
+    question = Question.of(expr, market=market, snapshot=snapshot, universe=universe, horizon=labels.horizons[0])
+    return ledger.measured(question, found, user=user, run_id=run_id)
 
 
 def _effective(rows: Sequence[Row[Any]]) -> float:

@@ -72,9 +72,9 @@ def _published(folder: Path, version: str) -> bool:
     return _ID.fullmatch(version) is not None and (folder / version / "insample.duckdb").is_file()
 
 
-def list_markets(root: Path) -> list[Snapshot]:
-    """The current version of every market, by name."""
-    return [open_market(root, name) for name in _names(root)]
+def list_markets(root: Path, market: str | None = None) -> list[Snapshot]:
+    """The current version of every market, by name, or of that one alone; raises what :func:`open_market` does."""
+    return [open_market(root, name) for name in (_names(root) if market is None else [market])]
 
 
 def publish(

@@ -23,7 +23,7 @@ from factors.verdict import Check
 from storage.schema import openings
 from storage.snapshot import ALL, LIMITS, Snapshot, bars_query, quoted
 
-Verdict = tuple[Evaluation, Sequence[Check]]
+Judgement = tuple[Evaluation, Sequence[Check]]
 
 
 class SealedError(AlphaAgentError):
@@ -63,7 +63,7 @@ class Openings:
         self._engine = engine
 
     def open(
-        self, snapshot: Snapshot, factor: Factor, judge: Callable[[Frame], Verdict], *, user: str, budget: int
+        self, snapshot: Snapshot, factor: Factor, judge: Callable[[Frame], Judgement], *, user: str, budget: int
     ) -> Opening:
         """Open a snapshot's hold-out for a factor, once: ``judge`` sees its bars, and what it finds is logged.
 

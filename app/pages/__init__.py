@@ -63,9 +63,9 @@ class Shelf:
 @routes.get("/")
 def get_library_page(runner: Shared, market: str | None = None, cursor: str | None = None) -> Response:
     """The library and the ledger of each market, or of one, newest factors first."""
-    home, records = runner.settings.home, runner.records
+    records = runner.records
     shelves = []
-    for snapshot in list_markets(home) if market is None else [open_market(home, market)]:
+    for snapshot in list_markets(runner.settings.home, market):
         found, following = records.factors(snapshot.market, SHOWN, cursor)
         shelves.append(Shelf(snapshot, ledger_of(runner.settings, records, snapshot.market), found, following))
     return _page("library.html", shelves=shelves, statuses=records.openings.statuses(), older=cursor is not None)

@@ -64,17 +64,6 @@ def snapshot(tmp_path):
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/records.sqlite"
-
-
-@pytest.fixture
-def records(url):
-    with Records.open(url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def factor(records, snapshot):
     return accepted(records, snapshot)
 

@@ -19,7 +19,6 @@ from factors.hypothesis import Candidate, Factor, Hypothesis, factor_id
 from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
-from storage.records import Records
 from storage.runs import Allowance, Budget, ModelCall, RunRequest, RunStateError, SpentError
 
 ROOT = Path(__file__).parents[2]
@@ -31,17 +30,6 @@ with Records.open(sys.argv[1]) as records:
     for number in range(50):
         records.append_event(sys.argv[2], "candidate.drafted", {"writer": sys.argv[3], "number": number})
 """
-
-
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/records.sqlite"
-
-
-@pytest.fixture
-def records(url):
-    with Records.open(url) as opened:
-        yield opened
 
 
 def queue(records, direction="momentum after volume shocks", *, seed=7, executor=None, user="ada", **request):
