@@ -1,11 +1,13 @@
-"""The engine of the records: on SQLite write-ahead logging, full durability, foreign keys, locks first."""
+"""The engine of the records: SQLite with write-ahead logging, full durability and foreign keys, or PostgreSQL."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError
 
@@ -17,19 +19,20 @@ _BUSY_SECONDS: Final = 10
 def connect(url: str) -> Engine:
     """An engine for the URL; on SQLite the file's folder is created.
 
-    A connection with the execution option ``writing`` takes the write lock as its transaction begins, and
-    waits for it at most 10 seconds.
+    On SQLite a transaction of :func:`writing` waits for the write lock at most 10 seconds.
 
     Raises:
-        SettingError: not a database URL, or SQLite without a file.
+        SettingError: not a database URL, of another database than SQLite and PostgreSQL, or SQLite without a file.
     """
     try:
         address = make_url(url)
     except ArgumentError:
         # The text is not repeated: it may hold a password.
         raise SettingError("no database URL: expected one like sqlite:////folder/records.sqlite") from None
+    if address.get_backend_name() == "postgresql":
+        return create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     if address.get_backend_name() != "sqlite":
-        return create_engine(address)
+        raise SettingError(f"records are kept in SQLite or PostgreSQL, not in {address.get_backend_name()}")
     if address.database in (None, "", ":memory:"):
         raise SettingError(
             "the records need a file, which all threads share: expected sqlite:////folder/records.sqlite"
@@ -39,6 +42,23 @@ def connect(url: str) -> Engine:
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def reading(engine: Engine) -> AbstractContextManager[Connection]:
+    """A transaction that only reads."""
+    return engine.begin()
+
+
+@contextmanager
+def writing(engine: Engine, lock: str = "") -> Iterator[Connection]:
+    """A transaction that holds, from its beginning, the write lock of SQLite; elsewhere the lock of that name, if any.
+
+    What is counted up over several rows needs a lock of its own where writers go side by side.
+    """
+    with engine.execution_options(writing=True).begin() as connection:
+        if lock and connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(lock, 0))))
+        yield connection
 
 
 def _set_pragmas(connection: DBAPIConnection, _: object) -> None:

@@ -1,9 +1,8 @@
 """The ledger of trials: every formula that anybody of the team has measured on a market, once for each way.
 
 It alone knows how much was tried. A trial's number and standing are settled in the transaction that enters it, which
-holds the write lock of SQLite; elsewhere two that settle on one number collide on the primary key. So two runs at once
-spend the wealth of the market's stream of tests once. A row is never changed: what a trial was worth when it was made
-does not depend on who asks again.
+holds the lock of the market's ledger. So two runs at once spend the wealth of the market's stream of tests once. A row
+is never changed: what a trial was worth when it was made does not depend on who asks again.
 """
 
 import math
@@ -26,6 +25,7 @@ from factors.kernels.elementwise import Values
 from factors.labels import Labels
 from factors.measurement import Measurement, measure, packed, standing, unpacked
 from factors.sharpe import expected_maximum
+from storage.engine import reading, writing
 from storage.schema import trials
 
 
@@ -138,29 +138,29 @@ class Ledger:
 
         Raises whatever ``measure`` does, and enters nothing then.
         """
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             known = _find(connection, question)
         if known is not None:
             return known
         found = measure()
-        with self._engine.execution_options(writing=True).begin() as connection:
+        with writing(self._engine, f"ledger of {question.market}") as connection:
             # Somebody else may have asked meanwhile.
             known = _find(connection, question) or _alike(connection, question, found)
             return replace(known, question=question) if known else _enter(connection, question, found, user, run_id)
 
     def count(self, market: str) -> int:
         """N, the trials on a market."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return connection.scalar(select(func.count()).where(trials.c.market == market)) or 0
 
     def tried(self, market: str) -> set[str]:
         """The versions of a market on which anything was tried, by id."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return set(connection.scalars(select(trials.c.snapshot).where(trials.c.market == market).distinct()))
 
     def find(self, questions: Iterable[Question]) -> list[Entry]:
         """The trials that answer these questions, of those that the ledger holds, in order."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             found = [_find(connection, question) for question in questions]
         return [entry for entry in found if entry is not None]
 
@@ -168,7 +168,7 @@ class Ledger:
         """How much was tried on a market, given the openings of its hold-outs, and those that the team has left."""
         told = (trials.c[column] for column in ("evidence", "rank_ic", "snapshot", "universe", "horizon"))
         query = select(*told).where(trials.c.market == name).order_by(trials.c.number)
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
             discoveries = _discoveries(connection, name)
         evidence = [Evidence.model_validate(row.evidence) for row in rows]

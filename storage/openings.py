@@ -20,6 +20,7 @@ from factors.frame import Frame, to_frame
 from factors.hypothesis import Factor, factor_id
 from factors.parse import parse
 from factors.verdict import Check
+from storage.engine import reading, writing
 from storage.schema import openings
 from storage.snapshot import ALL, LIMITS, Snapshot, bars_query, quoted
 
@@ -81,10 +82,10 @@ class Openings:
         """
         if not snapshot.has_holdout:
             raise NotFoundError(f"market {snapshot.market!r} was imported without a hold-out: nothing can be promoted")
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             _check(connection, snapshot, factor, budget, datetime.now(UTC))
         evaluation, checks = judge(_sealed_bars(snapshot, factor.universe))
-        with self._engine.execution_options(writing=True).begin() as connection:
+        with writing(self._engine, "openings") as connection:
             # One time for both, or an opening could count in the quarter whose budget it was not checked against.
             now = datetime.now(UTC)
             _check(connection, snapshot, factor, budget, now)  # somebody else may have opened it meanwhile
@@ -104,19 +105,19 @@ class Openings:
     def of_factor(self, factor_id: str) -> Opening | None:
         """What the hold-out said of a factor, ``None`` while nobody has asked."""
         query = select(openings).where(openings.c.factor_id == factor_id).order_by(openings.c.opened_at.desc()).limit(1)
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else Opening.model_validate(row._asdict())
 
     def statuses(self) -> dict[str, Literal["live", "rejected"]]:
         """What each factor that the hold-out was opened for has become, by its id."""
         query = select(openings.c.factor_id, openings.c.status).order_by(openings.c.opened_at)
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return {row.factor_id: row.status for row in connection.execute(query)}
 
     def spent(self, market: str | None = None) -> int:
         """Openings in this quarter, of a market's hold-outs or, where none is named, of all."""
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             return _spent(connection, market, datetime.now(UTC))
 
 

@@ -24,7 +24,7 @@ from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage import rows, schema, spending
-from storage.engine import connect
+from storage.engine import connect, reading, writing
 from storage.ledger import Ledger
 from storage.migrations import upgrade
 from storage.openings import Openings
@@ -74,7 +74,7 @@ class Records:
         """
         records = cls(connect(url))
         try:
-            with records._writing() as connection:
+            with records._writing("schema") as connection:
                 upgrade(connection)
         except DatabaseError as error:
             records.close()
@@ -213,10 +213,11 @@ class Records:
     def events(self, run_id: str, after: int = 0, limit: int = 1000) -> list[RunEvent]:
         """At most ``limit`` events with ``seq`` above ``after``, in order."""
         table = schema.events
-        query = select(table).where(table.c.run_id == run_id, table.c.seq > after).order_by(table.c.seq).limit(limit)
+        at = (table.c.run_id == run_id) & (table.c.seq > after)
+        query = rows.select_events().where(at).order_by(table.c.seq).limit(limit)
         with self._reading() as connection:
             rows.require_run(connection, run_id)
-            return [RunEvent.model_validate(row._asdict()) for row in connection.execute(query)]
+            return [rows.read_event(row) for row in connection.execute(query)]
 
     def record_trial(
         self,
@@ -389,7 +390,7 @@ class Records:
             return rows.read_runs(connection, connection.execute(query).all())
 
     def _reading(self) -> AbstractContextManager[Connection]:
-        return self._engine.begin()
+        return reading(self._engine)
 
-    def _writing(self) -> AbstractContextManager[Connection]:
-        return self._engine.execution_options(writing=True).begin()
+    def _writing(self, lock: str = "") -> AbstractContextManager[Connection]:
+        return writing(self._engine, lock)

@@ -57,7 +57,16 @@ def append(connection: Connection, run_id: str, kind: EventType, data: dict[str,
     values = {"run_id": run_id, "seq": seq, "at": datetime.now(UTC), "type": kind, "data": data}
     connection.execute(insert(events).values(values))
     # Read back rather than returned as given: the event is what the next reader sees.
-    row = connection.execute(select(events).where(events.c.run_id == run_id, events.c.seq == seq)).one()
+    return read_event(connection.execute(select_events().where(events.c.run_id == run_id, events.c.seq == seq)).one())
+
+
+def select_events() -> Select[Any]:
+    """Events, for :func:`read_event`."""
+    return select(*(events.c[name] for name in RunEvent.model_fields))
+
+
+def read_event(row: Row[Any]) -> RunEvent:
+    """The event of a row of :func:`select_events`."""
     return RunEvent.model_validate(row._asdict())
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 _ANY: Final = TypeAdapter[Any](Any)
@@ -96,6 +97,9 @@ runs = Table(
     Column("limits", Document, nullable=False, server_default="{}"),
     Column("user", Text, nullable=False, server_default="local"),
     Column("stopped", Text),
+    Column("worked", Double, nullable=False, server_default="0"),
+    Column("cancelling", Boolean, nullable=False, server_default=false()),
+    Column("progress", Document, nullable=False, server_default="null"),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     Index("runs_status", "status"),
     Index("runs_recipe", "market", "seed", "snapshot"),
@@ -110,8 +114,17 @@ events = Table(
     Column("at", Moment, nullable=False),
     Column("type", Text, nullable=False),
     Column("data", Document, nullable=False),
+    Column("key", Text),
     CheckConstraint("seq >= 1", name="seq"),
     Index("events_type", "run_id", "type"),
+    Index("events_key", "run_id", "key", unique=True),
+)
+
+executors = Table(
+    "executors",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("beat_at", Moment, nullable=False),
 )
 
 candidates = Table(

@@ -23,6 +23,7 @@ from app.cli import main
 from factors.demo_market import demo_market
 from storage.ingest import import_market
 from storage.markets import publish
+from tests import postgres as postgresql
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-W", "error", "-c", "from app.cli import main; main()")
@@ -86,6 +87,23 @@ def shared_data():
     if not (SHARED_DATA / "us_daily_dev.parquet").is_file():
         _unavailable("shared-data", f"real market data is not in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The URL of a new empty database on a server of these tests' own: ``postgres()``."""
+    server = None
+
+    def database():
+        nonlocal server
+        if postgresql.binaries() is None:
+            _unavailable("postgres", "PostgreSQL is not installed")
+        server = server or postgresql.start()
+        return server.database()
+
+    yield database
+    if server:
+        server.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,14 @@
-"""Records of a test's own."""
+"""Records of a test's own, on either database."""
 
 import pytest
 
 from storage.records import Records
 
 
-@pytest.fixture
-def url(tmp_path):
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path):
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres")()
     return f"sqlite:///{tmp_path}/records.sqlite"
 
 

@@ -167,7 +167,7 @@ def test_a_factor_has_one_opening_and_a_second_look_reads_nothing(ask, factor, s
     (snapshot.path / "holdout.duckdb").unlink()
     with pytest.raises(SealedError, match=rf"by ada on {opening.opened_at:%Y-%m-%d}; a second look"):
         ask(factor, lambda _: pytest.fail("judged again"), user="bob")
-    assert logged(url, "user") == [("ada",)]
+    assert logged(url, '"user"') == [("ada",)]
 
 
 @pytest.mark.parametrize("budget", [10, 1])

@@ -131,9 +131,11 @@ def count(records, table):
 
 def refuse_events(records):
     with records._writing() as connection:
-        connection.execute(
-            text("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-        )
+        if connection.dialect.name == "sqlite":
+            refusal = "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        else:
+            refusal = 'ALTER TABLE events ADD CONSTRAINT "disk full" CHECK (false) NOT VALID'
+        connection.execute(text(refusal))
 
 
 def pages(read, limit):
