@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Generic, TypeVar
 
@@ -17,9 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import pages, problems
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
 from app.dependencies import Shared
+from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.promotion import promote
-from app.runner import Runner, RunQueue, current_user
+from app.runner import current_user
 from app.settings import Settings
 from factors.errors import SettingError
 from factors.hypothesis import Factor
@@ -28,11 +29,9 @@ from factors.overfitting import Overfitting
 from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
-from storage.records import Records
 from storage.runs import TERMINAL, Run, RunRequest
 
 POLL_SECONDS = 0.2
-DRAIN_SECONDS = 4
 
 routes = APIRouter()
 
@@ -74,10 +73,10 @@ def create_service(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
-        with Records.open(settings.database_url) as records:
-            service.state.runner = Runner(settings, records)
-            service.state.runner.recover()
-            service.state.queue = RunQueue(service.state.runner)
+        with ExitStack() as stack:
+            # The engine waits for databases, which the event loop must not.
+            engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency))
+            service.state.engine, service.state.runner = engine, engine.runner
             service.state.closing = asyncio.Event()
             yield
             await drain(service)
@@ -113,9 +112,9 @@ class HangUps:
 
 
 async def drain(service: FastAPI) -> None:
-    """Cancel all runs, give them a moment to end, then end the event streams; once is enough."""
+    """Have the runs stop where they stand, then end the event streams; once is enough."""
     if not service.state.closing.is_set():
-        await asyncio.to_thread(service.state.queue.close, DRAIN_SECONDS)
+        await asyncio.to_thread(service.state.engine.close, DRAIN_SECONDS)
         service.state.closing.set()
 
 
@@ -141,7 +140,7 @@ def _run(run_id: str, runner: Shared) -> Run:
 def post_run(body: RunRequest, request: Request, response: Response, runner: Shared) -> Run:
     """Queue a run."""
     run = runner.submit(body)
-    request.app.state.queue.put(run.id)
+    request.app.state.engine.wake()
     response.headers["Location"] = f"/runs/{run.id}"
     return run
 
@@ -156,6 +155,14 @@ def get_runs(runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Pa
 @routes.get("/runs/{run_id}")
 def get_run(run: Annotated[Run, Depends(_run)]) -> Run:
     """One run as it stands."""
+    return run
+
+
+@routes.post("/runs/{run_id}/cancel", status_code=202)
+def post_cancel(run: Annotated[Run, Depends(_run)], request: Request, runner: Shared) -> Run:
+    """End a run: at once while it waits, otherwise within its next evaluation; it keeps what it has accepted."""
+    run = runner.records.queue.cancel(run.id)
+    request.app.state.engine.wake()
     return run
 
 

@@ -1,11 +1,14 @@
 """Binding a port and running the service on it."""
 
+import logging
+import os
 import socket
 
 import typer
 import uvicorn
 from fastapi import FastAPI
 
+from app.engine import RunEngine
 from app.service import create_service, drain
 from app.settings import Settings
 from factors.errors import SettingError
@@ -34,10 +37,21 @@ def listen(host: str, port: int) -> socket.socket:
 def run_service(settings: Settings, listener: socket.socket) -> None:
     """Serve on a listening socket until interrupted."""
     with listener:
-        Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
+        Records.open(settings.records_url).close()  # or unusable records would be told of in a traceback
         host, port = listener.getsockname()[:2]
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
-        _Server(create_service(settings)).run(sockets=[listener])
+        service = create_service(settings)
+        try:
+            _Server(service).run(sockets=[listener])
+        finally:
+            _end(service.state.engine)
+
+
+def _end(engine: RunEngine) -> None:
+    """End the process also where a run has not stopped, as one that waits for a model; it goes on in the next one."""
+    if engine.working:
+        logging.shutdown()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):

@@ -38,7 +38,7 @@ def accepted(records, snapshot, formula="RANK($close)", universe=None, model="of
     request = RunRequest(direction="d", market=snapshot.market)
     universe = snapshot.universe(universe)
     run = records.create_run(request, universe=universe, snapshot=snapshot.id, seed=1, model=model)
-    records.start_run(run.id, "host")
+    records.journal(run.id, "host").start()
     factor = Factor(
         id=factor_id(snapshot.market, parse(formula, snapshot.series)),
         market=snapshot.market,
@@ -54,7 +54,7 @@ def accepted(records, snapshot, formula="RANK($close)", universe=None, model="of
         splits={"train": METRICS, "valid": METRICS},
         created_at=datetime.now(UTC),
     )
-    assert records.accept_factor(factor)
+    assert records.journal(run.id, "host").accept_factor(factor)
     return factor
 
 
