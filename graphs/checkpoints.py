@@ -4,6 +4,7 @@ What a checkpoint may hold when it is read is on a list: plain values, and the t
 somebody else has written, which would have a function called as it is loaded, is refused.
 """
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from factors.hypothesis import Candidate
 from graphs.researcher import Trial
 
 Saver = BaseCheckpointSaver[Any]
+
+logger = logging.getLogger(__name__)
 
 _ON_THE_LIST: Final = (Candidate, Trial)
 _BUSY_SECONDS: Final = 10
@@ -44,6 +47,7 @@ class StrictSerializer(JsonPlusSerializer):
         finally:
             names, _refused.names = _refused.names, None
         if names:
+            logger.error("a checkpoint was refused, as it holds %s", ", ".join(names))
             raise DataError(f"a checkpoint holds {', '.join(names)}, which is not read")
         return value
 
