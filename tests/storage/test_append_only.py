@@ -13,6 +13,7 @@ from factors.parse import parse
 from factors.verdict import at_least
 from storage.ledger import Question
 from storage.markets import publish
+from storage.principal import Principal
 from storage.records import Records
 from tests.library import EVIDENCE, METRICS, accepted, evaluation_of
 
@@ -37,7 +38,7 @@ def records(tmp_path_factory):
     with Records.open(f"sqlite:///{home}/records.sqlite") as opened:
         factor = accepted(opened, snapshot)
         failed = evaluation_of(factor), [at_least("t_stat", 0.0, 1.0, "too weak")]
-        opened.openings.open(snapshot, factor, lambda _: failed, user="ada", budget=10)
+        opened.openings.open(snapshot, factor, lambda _: failed, by=Principal("ada", "admin"), budget=10)
         series = np.array([0.1, np.nan])
         opened.ledger.measured(question, lambda: Measurement({"train": METRICS}, EVIDENCE, series), user="ada")
         yield opened
