@@ -24,9 +24,11 @@ from graphs.metering import Meter
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
+from storage.idempotency import Once
 from storage.markets import Snapshot, open_market, versions
+from storage.principal import Principal
 from storage.records import Records
-from storage.runs import Run, RunRequest, SpentError
+from storage.runs import Run, RunRequest
 
 logger = logging.getLogger(__name__)
 
@@ -43,17 +45,20 @@ class Runner:
         self.executor = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = threading.Event()
 
-    def submit(self, request: RunRequest) -> Run:
-        """Check a request and record it as a queued run.
+    def submit(self, request: RunRequest, by: Principal | None = None, once: Once | None = None) -> Run:
+        """Check a request, by default of this process' user, and record it as a queued run.
 
-        Raises what :func:`check_request` does, and ``SpentError`` where the user's allowance is used up.
+        Where it was carried out ``once`` before, that is the run of then as it stands.
+
+        Raises what :func:`check_request` does, ``SpentError`` where the user's quota has no room, and
+        ``IdempotencyError`` where its key came with another request.
         """
+        by, people = by or operator(), self.records.people
+        known = people.earlier(by, once)
+        if known is not None:
+            return self.records.run(known)
         snapshot, universe, model = check_request(self.settings, request)
         limits = self.settings.limits.changed(request.limits, self.settings.loosest_limits)
-        user = current_user()
-        used_up = self.records.exceeded(user, self.settings.allowance)
-        if used_up:
-            raise SpentError(used_up)
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
         return self.records.create_run(
             request,
@@ -61,9 +66,11 @@ class Runner:
             snapshot=snapshot.id,
             seed=seed,
             model=model,
-            user=user,
+            by=by,
             limits=limits,
             executor=self.executor,
+            quota=people.quota(by.user, self.settings.quota),
+            once=once,
         )
 
     def cancel_all(self) -> None:
@@ -101,7 +108,7 @@ class Runner:
         panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds
         evaluator = Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline)
-        allowance = self.settings.allowance
+        allowance = self.records.people.quota(run.user, self.settings.quota)
         meter = Meter(self.records, run.id, allowance, deadline, self._stopping.is_set)
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
@@ -149,12 +156,15 @@ class RunQueue:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._waiting: SimpleQueue[str | None] = SimpleQueue()
+        self._known: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
         self._thread.start()
 
     def put(self, run_id: str) -> None:
-        """Execute a queued run after those put before it."""
-        self._waiting.put(run_id)
+        """Execute a queued run after those put before it, once."""
+        if run_id not in self._known:
+            self._known.add(run_id)
+            self._waiting.put(run_id)
 
     def close(self, seconds: float) -> None:
         """Cancel the runs and wait at most so many seconds for them to end."""
@@ -205,6 +215,11 @@ def current_user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "local"
+
+
+def operator() -> Principal:
+    """The user of this process, who has its records in hand and so may do everything."""
+    return Principal(current_user(), "admin")
 
 
 def is_alive(executor: str) -> bool:

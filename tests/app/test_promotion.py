@@ -12,7 +12,6 @@ from statistics import NormalDist
 import numpy as np
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
 
 from app.panels import load_panel
 from app.promotion import promote
@@ -27,6 +26,7 @@ from storage.markets import open_market, publish
 from storage.openings import SealedError
 from storage.records import Records
 from tests.library import accepted
+from tests.local import local_client
 from tests.traces import mined
 
 PRICES = ("open", "high", "low", "close")
@@ -52,7 +52,7 @@ def home(library, tmp_path, monkeypatch):
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 
@@ -200,7 +200,7 @@ def test_a_factor_is_promoted_once_over_http(client, home):
 def test_nothing_is_promoted_beyond_the_budget_of_the_quarter(home, monkeypatch):
     first, second, *_ = ids(home)
     monkeypatch.setenv("ALPHAAGENT_OPENINGS", "1")
-    with TestClient(create_service(Settings())) as client:
+    with local_client(create_service(Settings())) as client:
         assert client.post(f"/factors/{first}/promote").status_code == 200
         assert_problem(client.post(f"/factors/{second}/promote"), 409, "openings of this quarter")
         assert client.get(f"/factors/{second}/promotion").json() is None

@@ -12,7 +12,6 @@ from signal import SIGINT, SIGTERM
 from uuid import UUID
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.panels import load_panel
 from app.runner import Runner
@@ -26,6 +25,7 @@ from factors.parse import parse
 from storage.markets import open_market, publish
 from storage.records import Records
 from storage.runs import Budget, RunRequest
+from tests.local import local_client
 
 BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
 SHORT = {**BODY, "budget": {"rounds": 2, "candidates": 3}}
@@ -34,7 +34,7 @@ LONG = {**BODY, "budget": {"rounds": 1000, "candidates": 4}}
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 
@@ -235,8 +235,8 @@ def test_a_run_that_cannot_be_is_not_recorded(client, status, body, words):
 
 
 def test_a_run_beyond_the_user_s_allowance_is_refused_for_now(new_home, monkeypatch):
-    monkeypatch.setenv("ALPHAAGENT_ALLOWANCE__ROUNDS", "0")
-    with TestClient(create_service(Settings(home=new_home()))) as client:
+    monkeypatch.setenv("ALPHAAGENT_QUOTA__ROUNDS", "0")
+    with local_client(create_service(Settings(home=new_home()))) as client:
         assert_problem(client.post("/runs", json=BODY), 429, "user rounds")
         assert client.get("/runs").json()["items"] == []
 
@@ -292,7 +292,7 @@ def test_runs_of_a_dead_process_are_failed_at_start_up():
     with Records.open(Settings().database_url) as records:
         running = records.start_run(queue(records).id, dead)
         waiting, ours, alive, remote = (queue(records, executor) for executor in (dead, own, parent, elsewhere))
-    with TestClient(create_service(Settings())) as client:
+    with local_client(create_service(Settings())) as client:
         for run in (running, waiting, ours):
             found = client.get(f"/runs/{run.id}").json()
             assert (found["status"], found["error"]) == ("failed", "the process that ran it stopped")
@@ -304,7 +304,7 @@ def test_runs_of_a_dead_process_are_failed_at_start_up():
 
 @pytest.mark.usefixtures("home")
 def test_closing_the_service_cancels_what_runs_and_what_waits():
-    with TestClient(create_service(Settings())) as client:
+    with local_client(create_service(Settings())) as client:
         runs = [client.post("/runs", json=LONG).json()["id"] for _ in range(2)]
         while client.get(f"/runs/{runs[0]}").json()["rounds"] == 0:
             time.sleep(0.05)

@@ -27,6 +27,7 @@ from tests.library import accepted, evaluation_of
 
 ROOT = Path(__file__).parents[2]
 START = date(2020, 1, 1)
+ADA, BOB = Principal("ada", "admin"), Principal("bob", "admin")
 PASSED, FAILED = at_least("t_stat", 2.0, 1.0, "too weak"), at_least("t_stat", 0.0, 1.0, "too weak")
 
 
@@ -103,7 +104,7 @@ def test_the_judge_sees_what_a_market_without_a_hold_out_would_show(tmp_path, re
             seen.append(frame)
             return evaluation_of(factor), [PASSED]
 
-        records.openings.open(sealed, factor, judge, by=Principal("ada", "admin"), budget=10)
+        records.openings.open(sealed, factor, judge, by=ADA, budget=10)
         [frame] = seen
         assert frame.equals(whole.bars(universe), null_equal=True)
         assert frame["date"].max() == day(29)
@@ -268,9 +269,7 @@ def test_the_budget_is_the_team_s_whatever_the_market(tmp_path, records, ask, sn
     factor = accepted(records, other)
 
     def look(budget):
-        return records.openings.open(
-            other, factor, lambda _: (evaluation_of(factor), [PASSED]), by=Principal("ada", "admin"), budget=budget
-        )
+        return records.openings.open(other, factor, lambda _: (evaluation_of(factor), [PASSED]), by=ADA, budget=budget)
 
     with pytest.raises(SealedError, match="the team's 1 openings"):
         look(1)
@@ -285,9 +284,9 @@ def test_the_same_data_under_another_name_are_not_opened_again(tmp_path, records
     ask(accepted(records, snapshot))
     factor = accepted(records, other)
     with pytest.raises(SealedError, match="was opened for this factor by ada"):
-        records.openings.open(other, factor, lambda _: pytest.fail("judged"), by=Principal("bob", "admin"), budget=10)
+        records.openings.open(other, factor, lambda _: pytest.fail("judged"), by=BOB, budget=10)
     different = accepted(records, other, "RANK($low)")
-    records.openings.open(other, different, lambda _: (evaluation_of(different), [PASSED]), by=Principal("bob", "admin"), budget=10)
+    records.openings.open(other, different, lambda _: (evaluation_of(different), [PASSED]), by=BOB, budget=10)
 
 
 def test_a_budget_of_nothing_opens_nothing(ask, factor, url):
@@ -383,5 +382,5 @@ def test_a_market_without_a_hold_out_promotes_nothing(tmp_path, records, url):
     open_ended = publish(tmp_path, "open", bars, **tables, train_end=day(9), holdout=False)
     factor = accepted(records, open_market(tmp_path, "open"))
     with pytest.raises(NotFoundError, match="imported without a hold-out"):
-        records.openings.open(open_ended, factor, lambda _: pytest.fail("judged"), by=Principal("ada", "admin"), budget=10)
+        records.openings.open(open_ended, factor, lambda _: pytest.fail("judged"), by=ADA, budget=10)
     assert logged(url) == []
