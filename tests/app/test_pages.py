@@ -294,7 +294,7 @@ def test_a_page_loads_nothing_and_leaves_nothing(client, path):
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
     assert first.headers["x-content-type-options"] == "nosniff"
-    assert first.headers["referrer-policy"] == "no-referrer"
+    assert first.headers["referrer-policy"] == "same-origin"
     assert "set-cookie" not in first.headers
     assert re.findall(r"<style[^>]*>", first.text) == [f'<style nonce="{nonce}">']
     assert nonce not in second.text

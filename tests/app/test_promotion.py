@@ -24,6 +24,7 @@ from factors.parse import parse
 from storage.ingest import import_market
 from storage.markets import open_market, publish
 from storage.openings import SealedError
+from storage.principal import Principal
 from storage.records import Records
 from tests.library import accepted
 from tests.local import local_client
@@ -65,7 +66,7 @@ def asked(home, factor_id):
     """How the hold-out is opened for a factor."""
     settings = Settings(home=home)
     with Records.open(settings.database_url) as records:
-        return promote(settings, records, factor_id, "ada")
+        return promote(settings, records, factor_id, Principal("ada", "admin"))
 
 
 # the figures
@@ -191,7 +192,7 @@ def test_a_factor_is_promoted_once_over_http(client, home):
     assert list(shown["evaluation"]["splits"]) == ["holdout"]
     assert client.get(f"/factors/{factor}/promotion").json() == shown
     assert_problem(client.post(f"/factors/{factor}/promote"), 409, "a second look would not be out of sample")
-    assert client.get(f"/factors/{factor}").json() == before
+    assert client.get(f"/factors/{factor}").json() == {**before, "status": shown["status"]}
     assert client.get(f"/factors/{other}/promotion").json() is None
     [ledger] = client.get("/ledger").json()
     assert (ledger["openings_spent"], ledger["openings_left"]) == (1, 9)

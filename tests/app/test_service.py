@@ -134,7 +134,7 @@ def test_the_library_is_paged_and_each_factor_has_its_place(client):
     assert len(first["items"]) == 1
     factor = first["items"][0]
     assert client.get(f"/factors/{factor['id']}").json() == factor
-    assert set(factor) == set(Factor.model_fields)
+    assert set(factor) == {*Factor.model_fields, "status"}
     assert client.get("/factors", params={"market": "other"}).status_code == 404
 
 

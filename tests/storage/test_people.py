@@ -35,6 +35,11 @@ def execute(records, statement, **values):
         connection.execute(text(statement), values)
 
 
+def ago(**duration):
+    """A time in UTC, as both databases read it."""
+    return datetime.now(UTC).replace(tzinfo=None) - timedelta(**duration)
+
+
 def count(records, table):
     with records._engine.begin() as connection:
         return connection.scalar(text(f"SELECT count(*) FROM {table}"))
@@ -118,7 +123,9 @@ def test_an_expired_token_shows_nothing(records):
     made = records.people.create_token(ROOT, "ada", "admin", days=1)
     session = records.people.log_in(made.key, None)
     assert records.people.session(session).id == made.id
-    execute(records, "UPDATE tokens SET expires_at = :at", at=datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=14))
+    execute(
+        records, "UPDATE tokens SET expires_at = :at", at=datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=14)
+    )
     assert records.people.authenticate(made.key) is None
     assert records.people.session(session) is None
     assert records.people.log_in(made.key, None) is None
@@ -156,8 +163,7 @@ def test_the_last_use_is_known_to_the_minute(records):
     assert datetime.now(UTC) - first < timedelta(minutes=1)
     records.people.authenticate(made.key)
     assert records.people.tokens()[0].used_at == first
-    past = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=2)
-    execute(records, "UPDATE tokens SET used_at = :at", at=past)
+    execute(records, "UPDATE tokens SET used_at = :at", at=ago(days=2))
     records.people.session(records.people.log_in(made.key, None))
     assert records.people.tokens()[0].used_at > first
 
@@ -173,8 +179,7 @@ def test_a_session_is_known_by_its_hash_and_ends(records):
     records.people.log_out(ADA, session)
     assert records.people.session(session) is None
     assert records.people.session(other)
-    past = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=14)
-    execute(records, "UPDATE sessions SET expires_at = :at", at=past)
+    execute(records, "UPDATE sessions SET expires_at = :at", at=ago(hours=14))
     assert records.people.session(other) is None
     records.people.log_in(made.key, None)
     assert count(records, "sessions") == 1  # what has ended is swept
@@ -211,8 +216,7 @@ def test_a_refused_request_may_be_sent_again(records):
 def test_keys_are_kept_for_a_day_at_least_and_not_for_ever(records):
     run = post(records, once=once())
     for hours, known in ((25, True), (72, False)):
-        past = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=hours)
-        execute(records, "UPDATE idempotency_keys SET created_at = :at", at=past)
+        execute(records, "UPDATE idempotency_keys SET created_at = :at", at=ago(hours=hours))
         post(records, once=once(f"after {hours}"))
         assert (records.people.earlier(ADA, once()) == run.id) is known
 
