@@ -423,7 +423,7 @@ def test_a_client_of_version_6_is_its_network():
 # without tokens
 
 
-def test_without_tokens_this_machine_alone_may_do_everything(new_home, serve, alphaagent):
+def test_without_tokens_this_machine_alone_may_do_everything(new_home, serve, cli):
     home = new_home()
     service = serve(home)
     assert service.process.stdout.readline().startswith("There is no token yet")
@@ -449,24 +449,25 @@ def test_without_tokens_this_machine_alone_may_do_everything(new_home, serve, al
     assert status("POST", "/factors/x/retire") == 404
     assert status("POST", "/factors/x/retire", Origin="https://evil.example") == 403
     assert status("POST", "/factors/x/retire", **{"Sec-Fetch-Site": "cross-site"}) == 403
-    made = alphaagent(home, "token", "create", "ada", "--role", "admin", "--days", "7")
+    made = cli(home, "token", "create", "ada", "--role", "admin", "--days", "7")
     assert (made.status, len(made.out.split())) == (0, 1)
+    assert made.out.strip() not in made.err
     shown = {"Authorization": f"Bearer {made.out.strip()}"}
     assert (status(), status(**shown)) == (401, 200)
     assert status(Host="team.example", **shown) == 200
-    [listed] = alphaagent(home, "token", "list", "--json").json
+    [listed] = cli(home, "token", "list", "--json").json
     assert (listed["user"], listed["role"], made.out.strip() in str(listed)) == ("ada", "admin", False)
-    assert alphaagent(home, "token", "revoke", listed["id"]).status == 0
+    assert cli(home, "token", "revoke", listed["id"]).status == 0
     assert (status(), status(**shown)) == (401, 401)
-    assert "ada" in alphaagent(home, "token", "list").out
+    assert "ada" in cli(home, "token", "list").out
 
 
-def test_without_tokens_nothing_but_loopback_is_listened_on(new_home, alphaagent, start):
+def test_without_tokens_nothing_but_loopback_is_listened_on(new_home, cli, start):
     home = new_home()
-    refused = alphaagent(home, "serve", "--host", "0.0.0.0", "--port", "0")
+    refused = cli(home, "serve", "--host", "0.0.0.0", "--port", "0")
     assert (refused.status, refused.out) == (2, "")
     assert "alphaagent token create" in refused.err
-    key = alphaagent(home, "token", "create", "ada", "--role", "viewer").out.strip()
+    key = cli(home, "token", "create", "ada", "--role", "viewer").out.strip()
     process = start(home, "serve", "--host", "0.0.0.0", "--port", "0")
     url = process.stdout.readline().split()[2]
     assert send("GET", f"{url}/runs").status_code == 401
