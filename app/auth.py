@@ -107,7 +107,7 @@ def visible_run(run_id: str, principal: Viewer, runner: Shared) -> Run:
     return run
 
 
-def own_run(run: Annotated[Run, Depends(visible_run)], principal: Researcher) -> Run:
+def own_run(principal: Researcher, run: Annotated[Run, Depends(visible_run)]) -> Run:
     """The same, where it is the principal's to change."""
     if not principal.owns(run):
         raise ForbiddenError(f"run {run.id} is {run.user}'s")

@@ -17,12 +17,13 @@ from typer.exceptions import TyperException
 from app import display
 from app.appraisal import appraised, ledger_of, overfitting, refusals
 from app.commands.token import tokens
+from app.engine import run_engine
 from app.inspection import as_alphas, inspect, known_alphas
 from app.library import with_status
 from app.mining import mine_and_follow
 from app.panels import load_panel
 from app.promotion import promote
-from app.runner import Runner, check_request, current_user, operator
+from app.runner import check_request, current_user, operator
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.alphas import published, read_alphas
@@ -133,10 +134,9 @@ def mine(
     )
     settings = Settings()
     check_request(settings, request)  # before there are records, so that a refused request leaves no trace
-    with Records.open(settings.database_url) as records:
-        runner = Runner(settings, records)
-        runner.recover()
-        run, accepted = mine_and_follow(runner, request, quiet=as_json)
+    with run_engine(settings, room=0) as engine:
+        records = engine.runner.records
+        run, accepted = mine_and_follow(engine, request, quiet=as_json)
         tried, _ = records.candidates(run.id, limit=None)
         trials, chance = records.ledger.count(market), overfitting(records, run, tried)
     if as_json:
@@ -168,7 +168,7 @@ def evaluate_formula(
     snapshot = open_market(settings.home, market)
     universe = snapshot.universe(universe)
     expr = PARSERS[dialect](formula, snapshot.series)
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         records.people.ask_evaluation(operator(), snapshot.id, settings.quota)
         found = appraised(settings, records, snapshot, expr, universe, current_user())
     if values is not None:
@@ -193,7 +193,7 @@ def check(
     if market is not None:
         columns = open_market(settings.home, market).series
     expr = parse(formula, columns)
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         library = records.library(market) if market is not None else []
         found = inspect(expr, known_alphas(records.alphas(), library), settings.limits)
     if as_json:
@@ -233,7 +233,7 @@ def list_zoo(
     """The known alphas: published ones, then those imported, then a market's library."""
     settings = Settings()
     columns = STANDARD_FIELDS if market is None else open_market(settings.home, market).columns
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         library = [] if market is None else records.library(market)
         alphas = [*published(), *records.alphas(), *as_alphas(library)]
     entries = [
@@ -266,7 +266,7 @@ def import_zoo(
     except DataError as error:
         hint = "; older files may need --dialect legacy" if dialect != "legacy" else ""
         raise DataError(f"{error}{hint}") from error
-    with Records.open(Settings().database_url) as records:
+    with Records.open(Settings().records_url) as records:
         records.add_alphas(alphas)
     typer.echo(f"{len(alphas)} alphas of {source.name} are known now")
 
@@ -278,7 +278,7 @@ def ledger(
     """How much the team has tried on each market, what luck alone would show, and the openings of the hold-out left."""
     settings = Settings()
     markets = list_markets(settings.home, market)
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         found = [ledger_of(settings, records, snapshot.market) for snapshot in markets]
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
@@ -306,7 +306,7 @@ def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: 
     """The accepted factors, newest first."""
     if market is not None:
         open_market(Settings().home, market)
-    with Records.open(Settings().database_url) as records:
+    with Records.open(Settings().records_url) as records:
         found = with_status(records, records.factors(market=market)[0])
     if as_json:
         typer.echo(json.dumps([factor.model_dump(mode="json") for factor in found], indent=2))
@@ -318,7 +318,7 @@ def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: 
 def promote_factor(factor_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Ask the sealed hold-out about a factor, once: exit status 0 live, 1 rejected, 2 not opened."""
     settings = Settings()
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         opening = promote(settings, records, factor_id, operator())
     if as_json:
         typer.echo(opening.model_dump_json(indent=2))

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Annotated
 
 import anyio
@@ -16,16 +16,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import pages, problems, quotas, tokens
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
-from app.auth import Admin, Researcher, Viewer, anyone, visible_run
+from app.auth import Admin, Researcher, Viewer, anyone, own_run, visible_run
 from app.body_limit import BodyLimit
 from app.dependencies import Shared
+from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.library import LibraryFactor, with_status
 from app.pages import login
 from app.paging import Limit, Page
 from app.promotion import promote
 from app.quotas import OneStream
-from app.runner import Runner, RunQueue
 from app.settings import Settings
 from factors.errors import SettingError
 from factors.operators import COMPOSITES, OPERATORS
@@ -34,12 +34,10 @@ from storage.idempotency import Once
 from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
-from storage.records import Records
 from storage.retirements import Retirement
 from storage.runs import TERMINAL, Run, RunRequest
 
 POLL_SECONDS = 0.2
-DRAIN_SECONDS = 4
 
 routes = APIRouter()
 
@@ -78,10 +76,10 @@ def create_service(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
-        with Records.open(settings.database_url) as records:
-            service.state.runner = Runner(settings, records)
-            service.state.runner.recover()
-            service.state.queue = RunQueue(service.state.runner)
+        with ExitStack() as stack:
+            # The engine waits for databases, which the event loop must not.
+            engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency))
+            service.state.engine, service.state.runner = engine, engine.runner
             service.state.closing = asyncio.Event()
             yield
             await drain(service)
@@ -121,9 +119,9 @@ class HangUps:
 
 
 async def drain(service: FastAPI) -> None:
-    """Cancel all runs, give them a moment to end, then end the event streams; once is enough."""
+    """Have the runs stop where they stand, then end the event streams; once is enough."""
     if not service.state.closing.is_set():
-        await asyncio.to_thread(service.state.queue.close, DRAIN_SECONDS)
+        await asyncio.to_thread(service.state.engine.close, DRAIN_SECONDS)
         service.state.closing.set()
 
 
@@ -149,9 +147,8 @@ def post_run(
     key: RequestKey = None,
 ) -> Run:
     """Queue a run."""
-    run = runner.submit(body, principal, _once(key, "run", body))
-    if run.status == "queued":
-        request.app.state.queue.put(run.id)
+    run = runner.submit(body, by=principal, once=_once(key, "run", body))
+    request.app.state.engine.wake()
     response.headers["Location"] = f"/runs/{run.id}"
     return run
 
@@ -166,6 +163,14 @@ def get_runs(principal: Viewer, runner: Shared, limit: Limit = 50, cursor: str |
 @routes.get("/runs/{run_id}")
 def get_run(run: Annotated[Run, Depends(visible_run)]) -> Run:
     """One run as it stands."""
+    return run
+
+
+@routes.post("/runs/{run_id}/cancel", status_code=202)
+def post_cancel(run: Annotated[Run, Depends(own_run)], principal: Researcher, request: Request, runner: Shared) -> Run:
+    """End a run: at once while it waits, otherwise within its next evaluation; it keeps what it has accepted."""
+    run = runner.records.queue.cancel(run.id, principal)
+    request.app.state.engine.wake()
     return run
 
 

@@ -1,5 +1,7 @@
 """Binding a port and running the service on it."""
 
+import logging
+import os
 import socket
 
 import typer
@@ -7,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.auth import is_loopback
+from app.engine import RunEngine
 from app.service import create_service, drain
 from app.settings import Settings
 from factors.errors import SettingError
@@ -40,7 +43,7 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
     """
     with listener:
         host, port = listener.getsockname()[:2]
-        with Records.open(settings.database_url) as records:  # unusable ones are told of here, not in a traceback
+        with Records.open(settings.records_url) as records:  # unusable ones are told of here, not in a traceback
             has_tokens = records.people.has_tokens()
         if not has_tokens and not is_loopback(host):
             raise SettingError(
@@ -50,7 +53,18 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
         if not has_tokens:
             typer.echo("There is no token yet: it answers this machine alone, and whoever works here may do everything")
-        _Server(create_service(settings)).run(sockets=[listener])
+        service = create_service(settings)
+        try:
+            _Server(service).run(sockets=[listener])
+        finally:
+            _end(service.state.engine)
+
+
+def _end(engine: RunEngine) -> None:
+    """End the process also where a run has not stopped, as one that waits for a model; it goes on in the next one."""
+    if engine.working:
+        logging.shutdown()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):

@@ -18,11 +18,20 @@ from storage.runs import Quota
 Home = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
+def _postgres(url: str) -> str:
+    if not url.startswith("postgresql://"):
+        raise ValueError("expected an address like postgresql://user:password@host/name")
+    return url
+
+
 class Settings(BaseSettings):
     """Where state lives, which models play the agents, and what users may spend.
 
     Attributes:
         home: folder of markets and records; ``ALPHAAGENT_HOME``, else the platform's user data folder.
+        database_url: of a PostgreSQL database for the records, where they outgrow SQLite; ``ALPHAAGENT_DATABASE_URL``,
+            like ``postgresql://user:password@host/name``.
+        concurrency: runs that one process works on at once; ``ALPHAAGENT_CONCURRENCY``.
         models: what is known of each model by the name that runs give it, as JSON; ``ALPHAAGENT_MODELS``. A run may
             name these and the two below. What an entry leaves out is as :class:`graphs.endpoint.Endpoint` says; its
             name there is the same, its address that below, and so is its key unless it has an address of its own.
@@ -43,6 +52,8 @@ class Settings(BaseSettings):
     )
 
     home: Home = Field(default_factory=lambda: platformdirs.user_data_path("alphaagent"))
+    database_url: Annotated[str, AfterValidator(_postgres)] | None = None
+    concurrency: int = Field(default=2, ge=1, le=64)
     models: dict[str, Endpoint] = Field(default_factory=dict)
     reasoning: str = "gpt-5-mini"
     chat: str | None = None
@@ -57,9 +68,22 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
 
     @cached_property
-    def database_url(self) -> str:
-        """The records' SQLAlchemy address."""
-        return f"sqlite:///{self.home.absolute() / 'records.sqlite'}"
+    def records_url(self) -> str:
+        """The address of the records."""
+        return self.database_url or self._beside("records")
+
+    @cached_property
+    def workflows_url(self) -> str:
+        """The address of what DBOS keeps of workflows: in the records' database, or in a file beside theirs."""
+        return self.database_url or self._beside("dbos")
+
+    @cached_property
+    def checkpoints_file(self) -> Path:
+        """Where checkpoints are kept unless the records' database holds them."""
+        return self.home.absolute() / "checkpoints.sqlite"
+
+    def _beside(self, name: str) -> str:
+        return f"sqlite:///{self.home.absolute() / f'{name}.sqlite'}"
 
     @property
     def has_model(self) -> bool:

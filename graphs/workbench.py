@@ -1,8 +1,8 @@
 """Workbench: the live objects that the nodes work with, passed as LangGraph's runtime context and never stored."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -11,11 +11,11 @@ from typing import TypeVar
 from factors.admission import Thresholds
 from factors.causality import prove
 from factors.certificate import Certificate
-from factors.errors import ResearcherError
+from factors.errors import EvaluationStoppedError, ResearcherError
 from factors.evaluation import Evaluation
 from factors.evaluator import Evaluator
 from factors.expression import Expr
-from factors.hypothesis import Candidate, Factor, Hypothesis
+from factors.hypothesis import Candidate, Factor
 from factors.kernels.elementwise import Values
 from factors.labels import Labels
 from factors.measurement import around
@@ -24,8 +24,10 @@ from factors.parse import parse
 from factors.redundancy import Ranks, Sample, correlation, marginal_rank_ic, train_ranks
 from factors.regularization import Limits
 from factors.zoo import Zoo, recurrent
+from graphs.notebook import Notebook
 from graphs.researcher import Brief, Researcher, Trial
-from graphs.state import State
+from graphs.state import Known, Round
+from storage.journal import Journal
 from storage.ledger import evaluated
 from storage.records import Records
 from storage.runs import Run
@@ -52,8 +54,10 @@ class Workbench:
         library: the factors that the team had accepted on this market when the run, or the first run it repeats, began.
         known: published and imported alphas, and the library.
         sample: ranks of the published alphas on some days, computed or read when first asked for.
-        records: where results and events are written.
-        cancelled: whether somebody asked to stop the run.
+        records: what the team has measured and may spend.
+        journal: where the run's results and events are written.
+        notebook: what the run has found so far.
+        cancelled: whether somebody asked to stop the run; raises where its process is about to end.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
         left: what the user's allowance leaves of rounds, candidates or evaluations.
         cutoff: the last day that the run's model may have read of, ``None`` where that is not known.
@@ -69,6 +73,8 @@ class Workbench:
     known: Zoo
     sample: Callable[[], Sample]
     records: Records
+    journal: Journal
+    notebook: Notebook
     cancelled: Callable[[], bool]
     deadline: float
     left: Callable[[str], float] = _without_limit
@@ -87,24 +93,24 @@ class Workbench:
         """What the gate refuses."""
         return self.run.limits
 
-    def brief(self, state: State, began: Brief | None = None) -> Brief:
-        """What the researcher may know now, in the round that ``began`` so."""
-        known = {
-            "hypotheses": tuple(state["hypotheses"]),
-            "trials": tuple(state["trials"]),
-            "feedback": dict(state["feedback"]),
-        }
-        if began is not None:
-            return began.model_copy(update=known)
+    def brief(self, begun: Round, known: Known) -> Brief:
+        """What the researcher may know in a round, of all that is known."""
+        notebook = self.notebook
+        trials = notebook.tried(known["trials"])
         return Brief(
             direction=self.run.direction,
             seed=self.run.seed,
-            round=state["round"],
+            round=begun["number"],
+            move=begun["move"],
+            parents=tuple(begun["parents"]),
+            abreast=begun["abreast"],
             fields=tuple(self.panel.fields),
             library=self.library,
             limits=self.limits,
-            avoid=self.recurrent_parts(state["trials"]),
-            **known,
+            avoid=self.recurrent_parts(trials),
+            hypotheses=tuple(notebook.hypotheses[one] for one in known["hypotheses"]),
+            trials=tuple(trials),
+            feedback={one: notebook.feedback[one] for one in known["lessons"]},
         )
 
     def recurrent_parts(self, trials: Iterable[Trial]) -> tuple[str, ...]:
@@ -125,29 +131,35 @@ class Workbench:
                 zoo.add_tried(f"candidate {trial.candidate.id} of this run", expr)
         return zoo
 
-    def ask(self, agent: str, number: int, question: Callable[[], Answer]) -> tuple[Answer | None, str]:
-        """What the researcher answers in a round; nothing where it fails, which is told as an event, and why.
+    def ask(self, step: str, agent: str, number: int, question: Callable[[], Answer]) -> tuple[Answer | None, str]:
+        """What the researcher answers in a step of a round; nothing where it fails, which is told as an event, and why.
 
-        A spent budget is no fault of the researcher's: there is no why.
+        A spent budget is no fault of the researcher's: there is no why. A step that failed before the run was cut off
+        has failed.
         """
-        try:
-            return question(), ""
-        except ResearcherError as error:
-            fault = {"round": number, "agent": agent, "kind": error.kind, "message": str(error)}
-            self.records.append_event(self.run.id, "agent.failed", fault)
-            return None, "" if error.kind == "budget" else str(error)
+        failures = self.notebook.failures
+        if step not in failures:
+            try:
+                return question(), ""
+            except ResearcherError as error:
+                failures[step] = error.kind, str(error)
+                fault = {"step": step, "round": number, "agent": agent, "kind": error.kind, "message": str(error)}
+                self.journal.append("agent.failed", fault, f"{step} failed")
+        kind, message = failures[step]
+        return None, "" if kind == "budget" else message
 
-    def record(self, trial: Trial, hypothesis: Hypothesis) -> None:
-        """Write a finished trial to the run's record."""
-        self.records.record_trial(
-            self.run.id,
+    def record(self, trial: Trial) -> str:
+        """Take a finished trial down, in the run's record as well; its id."""
+        self.notebook.keep(trial)
+        self.journal.record_trial(
             round=trial.round,
-            hypothesis=hypothesis,
+            hypothesis=self.notebook.hypotheses[trial.candidate.hypothesis_id],
             candidate=trial.candidate,
             verdict=trial.verdict,
             evaluation=trial.evaluation,
             admission=trial.admission,
         )
+        return trial.candidate.id
 
     def expect(self, trials: Sequence[Trial]) -> list[Trial]:
         """Announce trials that will be measured, so that what they share is computed once; return the best order."""
@@ -225,6 +237,13 @@ class Workbench:
 
     def _values(self, formula: str) -> AbstractContextManager[Values]:
         return self.evaluator.values(self.parsed(formula))
+
+    @contextmanager
+    def until_stopped(self) -> Iterator[None]:
+        """Work that ends with what it has where the run shall stop; where its process is about to end, so does all."""
+        with suppress(EvaluationStoppedError):
+            yield
+        self.cancelled()
 
     def exhausted(self, trials: Iterable[Trial] = ()) -> str:
         """Which limit is reached, empty while there is room for another evaluation beside those of these trials."""

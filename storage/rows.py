@@ -1,5 +1,6 @@
 """Steps inside one transaction of the records: lock a run, count on, read rows as the nouns they are."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -25,9 +26,24 @@ from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor
 from storage.principal import Principal
-from storage.runs import TERMINAL, CandidateRecord, EventType, Run, RunEvent, RunStateError, RunStatus
+from storage.runs import (
+    TERMINAL,
+    CandidateRecord,
+    EventType,
+    FencedError,
+    Run,
+    RunEvent,
+    RunStateError,
+    RunStatus,
+    TerminalStatus,
+)
 from storage.schema import candidates, evaluations, events, factors, model_calls, run_factors, runs
 
+_FINISHED: Final[dict[TerminalStatus, EventType]] = {
+    "succeeded": "run.succeeded",
+    "failed": "run.failed",
+    "cancelled": "run.cancelled",
+}
 _PRIVATE: Final = "The words are those of a private run."
 
 
@@ -45,6 +61,30 @@ def lock_open(connection: Connection, run_id: str) -> RunStatus:
     if status in TERMINAL:
         raise RunStateError(f"run {run_id} has {status}: nothing can be added to a finished run")
     return status
+
+
+def check_fence(connection: Connection, run_id: str, executor: str) -> None:
+    """``FencedError`` where a locked run is not this executor's."""
+    owner = connection.scalar(select(runs.c.executor).where(runs.c.id == run_id))
+    if owner != executor:
+        raise FencedError(f"run {run_id} is {owner or 'nobody'}'s now, not {executor}'s")
+
+
+def start(connection: Connection, run_id: str, executor: str) -> None:
+    """Give a queued run, which must be locked, to an executor, with its ``run.started`` event."""
+    change(connection, run_id, status="running", started_at=datetime.now(UTC), executor=executor)
+    append(connection, run_id, "run.started", {})
+
+
+def finish(
+    connection: Connection, run_id: str, status: TerminalStatus, error: str | None = None, stopped: str | None = None
+) -> Run:
+    """End a locked run with its terminal event, which tells what ``stopped`` it."""
+    change(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error, stopped=stopped)
+    run = read_run(connection, run_id)
+    told = {"accepted": len(run.accepted), "error": error, "reason": run.reason, "limit": stopped}
+    append(connection, run_id, _FINISHED[status], told)
+    return run
 
 
 def change(connection: Connection, run_id: str, **values: object) -> None:
@@ -67,10 +107,12 @@ def count_on(connection: Connection, column: Column[int], run_id: str) -> int:
     return (last or 0) + 1
 
 
-def append(connection: Connection, run_id: str, kind: EventType, data: dict[str, Any]) -> RunEvent:
-    """Add the next event to a locked run."""
+def append(
+    connection: Connection, run_id: str, kind: EventType, data: dict[str, Any], key: str | None = None
+) -> RunEvent:
+    """Add the next event to a locked run; its key, if any, must be new."""
     seq = count_on(connection, events.c.seq, run_id)
-    values = {"run_id": run_id, "seq": seq, "at": datetime.now(UTC), "type": kind, "data": data}
+    values = {"run_id": run_id, "seq": seq, "at": datetime.now(UTC), "type": kind, "data": data, "key": key}
     connection.execute(insert(events).values(values))
     # Read back rather than returned as given: the event is what the next reader sees.
     return read_event(connection.execute(select_events().where(events.c.run_id == run_id, events.c.seq == seq)).one())
@@ -105,6 +147,18 @@ def add_factor(connection: Connection, factor: Factor) -> bool:
     return True
 
 
+def waiting(connection: Connection) -> list[tuple[str, str]]:
+    """The runs that wait for any executor, by id and user, in the order in which they are to start."""
+    under_way = Counter(connection.scalars(select(runs.c.user).where(runs.c.status == "running")))
+    queued = (runs.c.status == "queued") & runs.c.executor.is_(None)
+    query = select(runs.c.id, runs.c.user).where(queued).order_by(runs.c.created_at, runs.c.id)
+    places = []
+    for number, (run_id, user) in enumerate(connection.execute(query).all()):
+        under_way[user] += 1
+        places.append((under_way[user], number, run_id, user))
+    return [(run_id, user) for _, _, run_id, user in sorted(places)]
+
+
 def select_runs() -> Select[Any]:
     """Runs with their counts, for :func:`read_runs`."""
     rounds = (
@@ -136,12 +190,18 @@ def seen_by(principal: Principal) -> ColumnElement[bool]:
 
 
 def read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
-    """The runs of these rows, each with its accepted factors."""
+    """The runs of these rows, each with its accepted factors and its place in the queue."""
     accepted: dict[str, list[str]] = {row.id: [] for row in rows}
     links = select(run_factors).where(run_factors.c.run_id.in_(accepted)).order_by(run_factors.c.position)
     for link in connection.execute(links):
         accepted[link.run_id].append(link.factor_id)
-    return [Run.model_validate({**row._asdict(), "accepted": accepted[row.id]}) for row in rows]
+    places: dict[str, int] = {}
+    if any(row.status == "queued" for row in rows):
+        places = {run_id: place for place, (run_id, _) in enumerate(waiting(connection), start=1)}
+    return [
+        Run.model_validate({**row._asdict(), "accepted": accepted[row.id], "position": places.get(row.id)})
+        for row in rows
+    ]
 
 
 def read_run(connection: Connection, run_id: str) -> Run:

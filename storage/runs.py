@@ -1,6 +1,5 @@
 """The nouns of a run: what is asked for, what becomes of it, and the events that tell it."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, computed_field
@@ -18,6 +17,7 @@ TERMINAL: Final[frozenset[RunStatus]] = frozenset({"succeeded", "failed", "cance
 EventType = Literal[
     "run.queued",
     "run.started",
+    "run.resumed",
     "hypothesis.proposed",
     "candidate.drafted",
     "candidate.judged",
@@ -35,6 +35,10 @@ EventType = Literal[
 
 class RunStateError(AlphaAgentError):
     """A step that the run's status does not allow: starting a run twice, adding to a finished one."""
+
+
+class FencedError(RunStateError):
+    """A step on a run that another executor works on."""
 
 
 class SpentError(AlphaAgentError):
@@ -136,6 +140,8 @@ class Run(BaseModel):
         accepted: ids of the factors it accepted, in order of acceptance.
         error: why it failed, one line.
         stopped: the limit that ended it.
+        seconds: time that it has worked, so far to a few seconds.
+        position: its place in the queue, 1 for the next; ``None`` once it has started, or waits for one process alone.
         rounds: rounds completed.
         candidates: formulas that the gate judged, rewrites included.
         evaluations: candidates evaluated.
@@ -166,6 +172,8 @@ class Run(BaseModel):
     accepted: tuple[str, ...]
     error: str | None
     stopped: str | None
+    seconds: float
+    position: int | None
     rounds: int
     candidates: int
     evaluations: int
@@ -179,11 +187,6 @@ class Run(BaseModel):
     def reason(self) -> str | None:
         """What ended it, in short: ``rounds``, ``cancelled``, or ``budget`` for any other limit."""
         return self.stopped if self.stopped in {None, "rounds", "cancelled"} else "budget"
-
-    @computed_field
-    def seconds(self) -> float:
-        """Time that it has worked, until now where it still does."""
-        return ((self.finished_at or datetime.now(UTC)) - self.started_at).total_seconds() if self.started_at else 0.0
 
 
 class ModelCall(BaseModel):

@@ -97,7 +97,7 @@ runs = Table(
     Column("limits", Document, nullable=False, server_default="{}"),
     Column("user", Text, nullable=False, server_default="local"),
     Column("stopped", Text),
-    Column("worked", Double, nullable=False, server_default="0"),
+    Column("seconds", Double, nullable=False, server_default="0"),
     Column("cancelling", Boolean, nullable=False, server_default=false()),
     Column("progress", Document, nullable=False, server_default="null"),
     Column("private", Boolean, nullable=False, server_default=false()),
@@ -125,7 +125,7 @@ executors = Table(
     "executors",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("beat_at", Moment, nullable=False),
+    Column("beats", Integer, nullable=False),
 )
 
 candidates = Table(

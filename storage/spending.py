@@ -90,7 +90,7 @@ def _until_aged(spent: Sequence[_Spent], name: str, allowance: Allowance) -> int
     """Seconds until enough of what counts is older than a day; a day where that would not do."""
     for k, one in enumerate(spent, 1):
         if _used(spent[k:], name) < _limit(allowance, name):
-            return _seconds_until(one.created_at + _DAY)
+            return max(1, ceil((one.created_at + _DAY - datetime.now(UTC)).total_seconds()))
     return int(_DAY.total_seconds())
 
 
@@ -98,12 +98,7 @@ def _until_one_ends(connection: Connection, user: str) -> int:
     """Seconds until a run of a user must have ended, and so one that waits may begin; a minute where none works."""
     working = rows.select_runs().where(runs.c.user == user, runs.c.status == "running")
     found = rows.read_runs(connection, connection.execute(working).all())
-    ends = [run.started_at + timedelta(seconds=run.budget.seconds) for run in found if run.started_at]
-    return _seconds_until(min(ends)) if ends else 60
-
-
-def _seconds_until(moment: datetime) -> int:
-    return max(1, ceil((moment - datetime.now(UTC)).total_seconds()))
+    return max(1, ceil(min(run.budget.seconds - run.seconds for run in found))) if found else 60
 
 
 def _used(spent: Iterable[_Spent], name: str) -> float:

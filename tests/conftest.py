@@ -60,6 +60,9 @@ class Service:
     def post(self, **body: Any) -> httpx.Response:
         return httpx.post(f"{self.url}/runs", json=body)
 
+    def post_to(self, path: str, **body: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body or None)
+
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path)
 

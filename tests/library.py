@@ -38,9 +38,9 @@ def accepted(records, snapshot, formula="RANK($close)", universe=None, model="of
     request = RunRequest(direction="d", market=snapshot.market)
     universe = snapshot.universe(universe)
     run = records.create_run(request, universe=universe, snapshot=snapshot.id, seed=1, model=model)
-    records.start_run(run.id, "host")
+    records.journal(run.id, "host").start()
     factor = factor_of(run, snapshot, formula)
-    assert records.accept_factor(factor)
+    assert records.journal(run.id, "host").accept_factor(factor)
     return factor
 
 

@@ -27,7 +27,7 @@ def create_token(
 ) -> None:
     """Make a token and print its key, this once."""
     request = TokenRequest(user=user, role=role, days=days)
-    with Records.open(Settings().database_url) as records:
+    with Records.open(Settings().records_url) as records:
         token = records.people.create_token(operator(), request.user, request.role, request.days)
     if as_json:
         typer.echo(token.model_dump_json(indent=2))
@@ -39,7 +39,7 @@ def create_token(
 @tokens.command("list")
 def list_tokens(as_json: Json = False) -> None:
     """The tokens, newest first, without their keys."""
-    with Records.open(Settings().database_url) as records:
+    with Records.open(Settings().records_url) as records:
         found = records.people.tokens()
     if as_json:
         typer.echo(json.dumps([token.model_dump(mode="json") for token in found], indent=2))
@@ -54,5 +54,5 @@ def list_tokens(as_json: Json = False) -> None:
 @tokens.command("revoke")
 def revoke_token(token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id, not its key.")]) -> None:
     """End a token and the sessions that were opened with it."""
-    with Records.open(Settings().database_url) as records:
+    with Records.open(Settings().records_url) as records:
         records.people.revoke_token(operator(), token_id)

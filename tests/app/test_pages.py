@@ -8,7 +8,7 @@ import pytest
 
 from app import pages
 from app.pages.charts import bar_chart
-from app.runner import Runner
+from app.runner import Runner, mine_here
 from app.service import create_service
 from app.settings import Settings
 from storage.records import Records
@@ -24,10 +24,10 @@ ESCAPED = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;"
 def mined(new_home):
     """A home whose library a short run has filled; not to be changed."""
     settings = Settings(home=new_home())
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         runner = Runner(settings, records)
         request = RunRequest(direction="volume shocks that overshoot", market="small", seed=2, budget=Budget(rounds=3))
-        assert len(runner.execute(runner.submit(request).id).accepted) > 1
+        assert len(mine_here(runner, request).accepted) > 1
     return settings.home
 
 

@@ -21,7 +21,7 @@ from factors.parse import parse
 from storage.markets import open_market
 from storage.principal import Principal
 from storage.records import Records
-from storage.runs import RunRequest, SpentError
+from storage.runs import Quota, RunRequest, SpentError
 from tests.library import accepted, factor_of
 
 ROOT = Principal("root", "admin")
@@ -60,6 +60,7 @@ ACCESS = {
     "GET /runs": VIEWER,
     "POST /runs": (401, 403, 202, 202, 202),
     "GET /runs/{run_id}": VIEWER,
+    "POST /runs/{run_id}/cancel": (401, 403, 409, 403, 409),  # it has ended
     "GET /runs/{run_id}/events": VIEWER,
     "GET /runs/{run_id}/overfitting": VIEWER,
     "GET /static-offline-docs": (307,) * 5,  # its files are anybody's
@@ -70,7 +71,7 @@ ACCESS = {
     "PUT /users/{user}/quota": ADMIN,
 }
 OF_FASTAPI = {"GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /redoc", "GET /static-offline-docs"}
-PRIVATE = (401, 404, 200, 404, 200)
+PRIVATE, PRIVATE_ACT = (401, 404, 200, 404, 200), (401, 403, 409, 404, 409)
 BODIES = {
     "POST /runs": RUN,
     "POST /evaluations": {"formula": "RANK($close)", "market": "small"},
@@ -141,7 +142,7 @@ class Team:
         return send(method, self.url + path, headers=headers, **options)
 
     def records(self):
-        return Records.open(Settings(home=self.home).database_url)
+        return Records.open(Settings(home=self.home).records_url)
 
 
 def finished(records, snapshot, by, *, private=False, formula=None):
@@ -149,11 +150,12 @@ def finished(records, snapshot, by, *, private=False, formula=None):
     direction = f"{SECRET} direction" if private else "of the team"
     request = RunRequest(direction=direction, market="small", private=private)
     run = records.create_run(request, universe="synthetic200", snapshot=snapshot.id, seed=1, model="offline", by=by)
-    records.start_run(run.id, "host")
+    journal = records.journal(run.id, "host")
+    journal.start()
     if formula:
         words = {"name": f"{SECRET} name", "description": f"{SECRET} text", "hypothesis": f"{SECRET} idea"}
-        assert records.accept_factor(factor_of(run, snapshot, formula).model_copy(update=words))
-    records.finish_run(run.id, "succeeded", stopped="rounds")
+        assert journal.accept_factor(factor_of(run, snapshot, formula).model_copy(update=words))
+    journal.finish("succeeded", stopped="rounds")
     return run.id
 
 
@@ -162,14 +164,16 @@ def team(new_home, serve):
     home = new_home()
     settings = Settings(home=home)
     roles = {"viewer": "viewer", "researcher": "researcher", "other": "researcher", "admin": "admin"}
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         made = {who: records.people.create_token(ROOT, who, role) for who, role in roles.items()}
         snapshot, owner = open_market(home, "small"), Principal("researcher", "researcher")
-        factors = [accepted(records, snapshot, formula).id for formula in FORMULAS]
+        factors = [accepted(records, snapshot, formula) for formula in FORMULAS]
+        for factor in factors:
+            records.journal(factor.run_id, "host").finish("succeeded")
         shown = finished(records, snapshot, owner)
         hidden = finished(records, snapshot, owner, private=True, formula="RANK($close - $open)")
     keys = {"none": None} | {who: token.key for who, token in made.items()}
-    return Team(serve(home).url, home, keys, made, shown, hidden, factors)
+    return Team(serve(home).url, home, keys, made, shown, hidden, [one.id for one in factors])
 
 
 # the table
@@ -208,7 +212,7 @@ def test_each_role_may_do_what_the_table_says(team, route):
 def test_a_private_run_is_not_there_for_others(team, route):
     method, path = route.split(" ")
     answers = [team.ask(who, method, path.format(run_id=team.hidden)) for who in WHO]
-    assert [answer.status_code for answer in answers] == list(PRIVATE)
+    assert [answer.status_code for answer in answers] == list(PRIVATE if method == "GET" else PRIVATE_ACT)
     missing = team.ask("other", method, path.format(run_id="nope")).json()
     assert answers[3].json() == json.loads(json.dumps(missing).replace("nope", team.hidden))
 
@@ -243,15 +247,18 @@ def test_somebody_s_private_run_can_be_posted_and_followed(team):
     assert team.ask("other", "GET", f"/runs/{run['id']}").status_code == 404
 
 
-def test_one_s_own_run_is_one_s_own_to_change(team, home):  # noqa: ARG001 - the settings name it
-    from app.auth import own_run  # noqa: PLC0415
-
+def test_a_run_is_cancelled_by_its_owner_or_an_admin(team):
     with team.records() as records:
-        run = records.run(team.shown)
-    assert own_run(run, Principal("researcher", "researcher")) is run
-    assert own_run(run, ROOT) is run
-    with pytest.raises(Exception, match="researcher's"):
-        own_run(run, Principal("other", "researcher"))
+        records.people.set_quota(ROOT, "researcher", Quota(concurrent_runs=0))
+    for who, private in (("researcher", False), ("admin", False), ("researcher", True), ("admin", True)):
+        run = team.ask("researcher", "POST", "/runs", json={**RUN, "private": private}).json()
+        asked = [team.ask(one, "POST", f"/runs/{run['id']}/cancel") for one in ("viewer", "other", who)]
+        assert [answer.status_code for answer in asked] == [403, 404 if private else 403, 202]
+        assert asked[-1].json()["status"] == "cancelled"
+        [entry, *_] = team.ask("admin", "GET", "/audit?limit=1").json()["items"]
+        assert (entry["user"], entry["act"], entry["subject"]) == (who, "run.cancelled", run["id"])
+    with team.records() as records:
+        records.people.set_quota(ROOT, "researcher", Quota())
 
 
 # what is shown
@@ -357,7 +364,9 @@ def test_a_cookie_alone_changes_nothing(browser, team):
 def test_buttons_of_a_page_carry_the_session_s_token(browser, team, new_home):  # noqa: ARG001
     with team.records() as records:
         snapshot = open_market(team.home, "small")
-        factor = accepted(records, snapshot, "RANK($low - $open)").id
+        found = accepted(records, snapshot, "RANK($low - $open)")
+        records.journal(found.run_id, "host").finish("succeeded")
+        factor = found.id
     page = browser.get(f"/library/{factor}").text
     action, field = re.search(
         r'action="(/library/\w+/retire)"><input type="hidden" name="csrf" value="(\w+)">', page
@@ -553,7 +562,9 @@ def test_a_quota_is_429_with_the_time_to_wait(team):
 def test_streams_of_a_user_are_counted_while_they_are_open(team):
     with team.records() as records:
         recipe = {"universe": "all", "snapshot": "s", "seed": 1, "model": "offline"}
-        run = records.create_run(RunRequest(direction="waits", market="small"), by=ROOT, **recipe).id
+        records.people.set_quota(ROOT, "idle", Quota(concurrent_runs=0))
+        idle = Principal("idle", "researcher")
+        run = records.create_run(RunRequest(direction="waits", market="small"), by=idle, **recipe).id
     made = team.ask("admin", "POST", "/tokens", json={"user": "kim", "role": "viewer"}).json()
     team.ask("admin", "PUT", "/users/kim/quota", json={"streams": 1})
     address, shown = f"{team.url}/runs/{run}/events", {"Authorization": f"Bearer {made['key']}"}

@@ -65,7 +65,7 @@ def ids(home):
 def asked(home, factor_id):
     """How the hold-out is opened for a factor."""
     settings = Settings(home=home)
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         return promote(settings, records, factor_id, Principal("ada", "admin"))
 
 
