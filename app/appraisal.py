@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from app.inspection import read
 from app.panels import load_panel
-from app.runner import current_user
 from app.settings import Settings
 from factors.admission import admission_checks
 from factors.evaluation import Evaluation
@@ -21,8 +20,10 @@ from factors.overfitting import Overfitting, overfitting_of
 from factors.parse import parse
 from factors.robustness import Robustness, robustness
 from factors.verdict import Check
+from storage.idempotency import Once
 from storage.ledger import MarketLedger, Question, evaluated
 from storage.markets import Snapshot, open_market
+from storage.principal import Principal
 from storage.records import Records
 from storage.runs import CandidateRecord, Run
 
@@ -51,15 +52,23 @@ class Appraisal(BaseModel):
     accepted: bool
 
 
-def appraise(settings: Settings, records: Records, request: EvaluationRequest, user: str) -> Appraisal:
-    """Measure a formula, or read what the ledger holds of it.
+def appraise(
+    settings: Settings, records: Records, request: EvaluationRequest, by: Principal, once: Once | None = None
+) -> Appraisal:
+    """Measure a formula, or read what the ledger holds of it; asked ``once`` more, on the snapshot of the first time.
 
     Raises:
         NotFoundError: no such market or universe.
         FormulaError: not a formula over the market's columns.
+        SpentError: the user's quota has no room for it.
+        IdempotencyError: its key came with another request.
     """
-    snapshot = open_market(settings.home, request.market)
-    return appraised(settings, records, snapshot, parse(request.formula, snapshot.series), request.universe, user)
+    people = records.people
+    snapshot = open_market(settings.home, request.market, people.earlier(by, once))
+    expr, universe = parse(request.formula, snapshot.series), snapshot.universe(request.universe)
+    asked = people.ask_evaluation(by, snapshot.id, settings.quota, once)
+    snapshot = open_market(settings.home, request.market, asked)
+    return appraised(settings, records, snapshot, expr, universe, by.user)
 
 
 def appraised(
@@ -95,12 +104,12 @@ def appraised(
     )
 
 
-def appraised_factor(settings: Settings, records: Records, factor: Factor) -> Appraisal:
+def appraised_factor(settings: Settings, records: Records, factor: Factor, user: str) -> Appraisal:
     """A factor of the library on the snapshot that it was accepted on; a trial only if it is older than the ledger."""
     snapshot = open_market(settings.home, factor.market, factor.snapshot)
     cutoff = settings.training_cutoff(records.run(factor.run_id).model)
     expr = parse(factor.formula, snapshot.series)
-    return appraised(settings, records, snapshot, expr, factor.universe, current_user(), cutoff)
+    return appraised(settings, records, snapshot, expr, factor.universe, user, cutoff)
 
 
 def refusals(candidates: Iterable[CandidateRecord]) -> dict[str, int]:

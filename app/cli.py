@@ -16,12 +16,14 @@ from typer.exceptions import TyperException
 
 from app import display
 from app.appraisal import appraised, ledger_of, overfitting, refusals
+from app.commands.token import tokens
 from app.engine import run_engine
 from app.inspection import as_alphas, inspect, known_alphas
+from app.library import with_status
 from app.mining import mine_and_follow
 from app.panels import load_panel
 from app.promotion import promote
-from app.runner import check_request, current_user
+from app.runner import check_request, current_user, operator
 from app.serving import listen, run_service
 from app.settings import Settings
 from factors.alphas import published, read_alphas
@@ -56,6 +58,7 @@ zoo = typer.Typer(no_args_is_help=True, help="Known alphas, which a candidate mu
 app.add_typer(data, name="data")
 app.add_typer(zoo, name="zoo")
 app.add_typer(factors, name="factors")
+app.add_typer(tokens, name="token")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Market = Annotated[str, typer.Option(help="Name of an imported market.")]
@@ -166,6 +169,7 @@ def evaluate_formula(
     universe = snapshot.universe(universe)
     expr = PARSERS[dialect](formula, snapshot.series)
     with Records.open(settings.records_url) as records:
+        records.people.ask_evaluation(operator(), snapshot.id, settings.quota)
         found = appraised(settings, records, snapshot, expr, universe, current_user())
     if values is not None:
         panel, _ = load_panel(snapshot, universe)
@@ -303,7 +307,7 @@ def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: 
     if market is not None:
         open_market(Settings().home, market)
     with Records.open(Settings().records_url) as records:
-        found, _ = records.factors(market=market)
+        found = with_status(records, records.factors(market=market)[0])
     if as_json:
         typer.echo(json.dumps([factor.model_dump(mode="json") for factor in found], indent=2))
     else:
@@ -315,7 +319,7 @@ def promote_factor(factor_id: Annotated[str, typer.Argument(metavar="ID")], as_j
     """Ask the sealed hold-out about a factor, once: exit status 0 live, 1 rejected, 2 not opened."""
     settings = Settings()
     with Records.open(settings.records_url) as records:
-        opening = promote(settings, records, factor_id, current_user())
+        opening = promote(settings, records, factor_id, operator())
     if as_json:
         typer.echo(opening.model_dump_json(indent=2))
     else:

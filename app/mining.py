@@ -6,6 +6,7 @@ from rich.console import Console
 
 from app.engine import RunEngine
 from app.progress import RunProgress
+from app.runner import operator
 from factors.hypothesis import Factor
 from storage.runs import TERMINAL, Run, RunEvent, RunRequest
 
@@ -40,7 +41,7 @@ def mine_and_follow(engine: RunEngine, request: RunRequest, *, quiet: bool) -> t
                 if not finished and not fresh:
                     time.sleep(POLL_SECONDS)
             except KeyboardInterrupt:
-                records.queue.cancel(run.id)
+                records.queue.cancel(run.id, operator())
                 engine.wake()
     accepted = [Factor.model_validate(event.data["factor"]) for event in events if event.type == "factor.accepted"]
     return records.run(run.id), accepted

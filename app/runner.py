@@ -22,10 +22,12 @@ from graphs.notebook import Notebook
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
+from storage.idempotency import Once
 from storage.journal import Journal
 from storage.markets import Snapshot, open_market, versions
+from storage.principal import Principal
 from storage.records import Records
-from storage.runs import FencedError, Run, RunRequest, SpentError, TerminalStatus
+from storage.runs import FencedError, Run, RunRequest, TerminalStatus
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +49,28 @@ class Runner:
         self.records = records
         self._saver = saver
 
-    def submit(self, request: RunRequest, executor: str | None = None) -> Run:
+    def submit(
+        self,
+        request: RunRequest,
+        executor: str | None = None,
+        by: Principal | None = None,
+        once: Once | None = None,
+    ) -> Run:
         """Check a request and record it as a queued run, for any process or for that of an executor alone.
 
-        Raises what :func:`check_request` does, and ``SpentError`` where the user's allowance is used up.
+        It is this process' user's unless it is somebody else's.
+
+        Where it was carried out ``once`` before, that is the run of then as it stands.
+
+        Raises what :func:`check_request` does, ``SpentError`` where the user's quota has no room, and
+        ``IdempotencyError`` where its key came with another request.
         """
+        by, people = by or operator(), self.records.people
+        known = people.earlier(by, once)
+        if known is not None:
+            return self.records.run(known)
         snapshot, universe, model = check_request(self.settings, request)
         limits = self.settings.limits.changed(request.limits, self.settings.loosest_limits)
-        user = current_user()
-        used_up = self.records.exceeded(user, self.settings.allowance)
-        if used_up:
-            raise SpentError(used_up)
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
         return self.records.create_run(
             request,
@@ -65,14 +78,16 @@ class Runner:
             snapshot=snapshot.id,
             seed=seed,
             model=model,
-            user=user,
+            by=by,
             limits=limits,
             executor=executor,
+            quota=people.quota(by.user, self.settings.quota),
+            once=once,
         )
 
-    def runs_of(self, user: str) -> float:  # noqa: ARG002 - everybody has the same so far
+    def runs_of(self, user: str) -> int:
         """Most runs of a user that are worked on at once."""
-        return float("inf")
+        return self.records.people.quota(user, self.settings.quota).concurrent_runs
 
     def execute(self, journal: Journal, stop: Callable[[], bool], seconds: Callable[[], float]) -> Run:
         """Mine a running run to its end; a failure is recorded on the run, which keeps what it had accepted.
@@ -122,7 +137,7 @@ class Runner:
         panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds - run.seconds
         evaluator = Evaluator(panel, stop=lambda: shall_end(stop) or time.monotonic() >= deadline)
-        allowance = self.settings.allowance
+        allowance = self.records.people.quota(run.user, self.settings.quota)
         meter = Meter(journal, allowance, deadline, stop)
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
@@ -204,6 +219,11 @@ def current_user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "local"
+
+
+def operator() -> Principal:
+    """The user of this process, who has its records in hand and so may do everything."""
+    return Principal(current_user(), "admin")
 
 
 def shall_end(stop: Callable[[], bool]) -> bool:

@@ -2,50 +2,53 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from http import HTTPStatus
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import pages, problems
+from app import pages, problems, quotas, tokens
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
+from app.auth import Admin, Researcher, Viewer, anyone, own_run, visible_run
+from app.body_limit import BodyLimit
 from app.dependencies import Shared
 from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
+from app.library import LibraryFactor, with_status
+from app.pages import login
+from app.paging import Limit, Page
 from app.promotion import promote
-from app.runner import current_user
+from app.quotas import OneStream
 from app.settings import Settings
 from factors.errors import SettingError
-from factors.hypothesis import Factor
 from factors.operators import COMPOSITES, OPERATORS
 from factors.overfitting import Overfitting
+from storage.idempotency import Once
 from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
+from storage.retirements import Retirement
 from storage.runs import TERMINAL, Run, RunRequest
 
 POLL_SECONDS = 0.2
 
 routes = APIRouter()
 
-Item = TypeVar("Item")
-Limit = Annotated[int, Query(ge=1, le=200)]
-
-
-class Page(BaseModel, Generic[Item]):
-    """A page of a list; ``next_cursor`` is null on the last."""
-
-    model_config = ConfigDict(frozen=True)
-
-    items: list[Item]
-    next_cursor: str | None
+RequestKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern="^[!-~]{1,200}$",
+        description="A name for this request, of your own: sent again with it, it is not carried out again.",
+    ),
+]
 
 
 class OperatorEntry(BaseModel):
@@ -87,10 +90,14 @@ def create_service(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
     )
+    service.state.open_streams = Counter()
+    service.state.logins = login.Attempts()
+    service.add_middleware(BodyLimit)
     service.add_middleware(HangUps)
     problems.install(service)
     service.include_router(routes)
-    service.include_router(pages.routes)
+    for part in (tokens, quotas, pages, login):
+        service.include_router(part.routes)
     return service
 
 
@@ -126,49 +133,50 @@ def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
     return int(last_event_id)
 
 
-def _own_site(sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
-    """A form on another site must not open the hold-out for whoever looks at it; browsers say where it comes from."""
-    if sec_fetch_site not in {None, "same-origin", "none"}:
-        raise HTTPException(HTTPStatus.FORBIDDEN, "a page of another site cannot ask for this")
-
-
-def _run(run_id: str, runner: Shared) -> Run:
-    return runner.records.run(run_id)
+def _once(key: str | None, act: str, body: BaseModel) -> Once | None:
+    return None if key is None else Once.of(key, act, body)
 
 
 @routes.post("/runs", status_code=202)
-def post_run(body: RunRequest, request: Request, response: Response, runner: Shared) -> Run:
+def post_run(
+    body: RunRequest,
+    request: Request,
+    response: Response,
+    principal: Researcher,
+    runner: Shared,
+    key: RequestKey = None,
+) -> Run:
     """Queue a run."""
-    run = runner.submit(body)
+    run = runner.submit(body, by=principal, once=_once(key, "run", body))
     request.app.state.engine.wake()
     response.headers["Location"] = f"/runs/{run.id}"
     return run
 
 
 @routes.get("/runs")
-def get_runs(runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Page[Run]:
-    """The team's runs, newest first."""
-    items, following = runner.records.runs(limit, cursor)
+def get_runs(principal: Viewer, runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Page[Run]:
+    """The team's runs, newest first; private ones only of one's own."""
+    items, following = runner.records.runs(limit, cursor, principal)
     return Page(items=items, next_cursor=following)
 
 
 @routes.get("/runs/{run_id}")
-def get_run(run: Annotated[Run, Depends(_run)]) -> Run:
+def get_run(run: Annotated[Run, Depends(visible_run)]) -> Run:
     """One run as it stands."""
     return run
 
 
 @routes.post("/runs/{run_id}/cancel", status_code=202)
-def post_cancel(run: Annotated[Run, Depends(_run)], request: Request, runner: Shared) -> Run:
+def post_cancel(run: Annotated[Run, Depends(own_run)], principal: Researcher, request: Request, runner: Shared) -> Run:
     """End a run: at once while it waits, otherwise within its next evaluation; it keeps what it has accepted."""
-    run = runner.records.queue.cancel(run.id)
+    run = runner.records.queue.cancel(run.id, principal)
     request.app.state.engine.wake()
     return run
 
 
-@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
+@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[OneStream])
 async def get_events(
-    run: Annotated[Run, Depends(_run)],
+    run: Annotated[Run, Depends(visible_run)],
     after: Annotated[int, Depends(_last_event)],
     request: Request,
     runner: Shared,
@@ -191,61 +199,69 @@ async def get_events(
 
 @routes.get("/factors")
 def get_factors(
-    runner: Shared, market: str | None = None, limit: Limit = 50, cursor: str | None = None
-) -> Page[Factor]:
+    _: Viewer, runner: Shared, market: str | None = None, limit: Limit = 50, cursor: str | None = None
+) -> Page[LibraryFactor]:
     """The team's library."""
     if market is not None:
         open_market(runner.settings.home, market)
     items, following = runner.records.factors(market, limit, cursor)
-    return Page(items=items, next_cursor=following)
+    return Page(items=with_status(runner.records, items), next_cursor=following)
 
 
 @routes.get("/factors/{factor_id}")
-def get_factor(factor_id: str, runner: Shared) -> Factor:
+def get_factor(factor_id: str, _: Viewer, runner: Shared) -> LibraryFactor:
     """One factor."""
-    return runner.records.factor(factor_id)
+    return with_status(runner.records, [runner.records.factor(factor_id)])[0]
 
 
-@routes.post("/factors/{factor_id}/promote", dependencies=[Depends(_own_site)])
-def post_promotion(factor_id: str, runner: Shared) -> Opening:
+@routes.post("/factors/{factor_id}/promote")
+def post_promotion(factor_id: str, principal: Admin, runner: Shared) -> Opening:
     """Ask the sealed hold-out about a factor, once and for good: it is live or rejected."""
-    return promote(runner.settings, runner.records, factor_id, current_user())
+    return promote(runner.settings, runner.records, factor_id, principal)
+
+
+@routes.post("/factors/{factor_id}/retire")
+def post_retirement(factor_id: str, principal: Admin, runner: Shared) -> Retirement:
+    """Use a factor no more, for good; it stays in the library and known to the gate."""
+    return runner.records.retirements.retire(runner.records.factor(factor_id).id, principal)
 
 
 @routes.get("/factors/{factor_id}/promotion")
-def get_promotion(factor_id: str, runner: Shared) -> Opening | None:
+def get_promotion(factor_id: str, _: Viewer, runner: Shared) -> Opening | None:
     """What the hold-out said of a factor; null while nobody has asked."""
     return runner.records.openings.of_factor(runner.records.factor(factor_id).id)
 
 
 @routes.get("/factors/{factor_id}/appraisal")
-def get_appraisal(factor_id: str, runner: Shared) -> Appraisal:
+def get_appraisal(factor_id: str, principal: Viewer, runner: Shared) -> Appraisal:
     """All that is known of a factor in sample: its evaluation, its standing when it was tried, and robustness."""
-    return appraised_factor(runner.settings, runner.records, runner.records.factor(factor_id))
+    return appraised_factor(runner.settings, runner.records, runner.records.factor(factor_id), principal.user)
 
 
 @routes.get("/runs/{run_id}/overfitting")
-def get_overfitting(run: Annotated[Run, Depends(_run)], runner: Shared) -> Overfitting | None:
+def get_overfitting(run: Annotated[Run, Depends(visible_run)], runner: Shared) -> Overfitting | None:
     """Whether choosing the best of a run's candidates chooses anything; null where too little was measured."""
     candidates, _ = runner.records.candidates(run.id, limit=None)
     return overfitting(runner.records, run, candidates)
 
 
 @routes.post("/evaluations")
-def post_evaluation(body: EvaluationRequest, runner: Shared) -> Appraisal:
+def post_evaluation(
+    body: EvaluationRequest, principal: Researcher, runner: Shared, key: RequestKey = None
+) -> Appraisal:
     """Measure a formula on train and valid; the first time, that is one more trial in the team's ledger."""
-    return appraise(runner.settings, runner.records, body, current_user())
+    return appraise(runner.settings, runner.records, body, principal, _once(key, "evaluation", body))
 
 
 @routes.get("/ledger")
-def get_ledger(runner: Shared, market: str | None = None) -> list[MarketLedger]:
+def get_ledger(_: Viewer, runner: Shared, market: str | None = None) -> list[MarketLedger]:
     """How much the team has tried on each market, and what luck alone would show."""
     markets = list_markets(runner.settings.home, market)
     return [ledger_of(runner.settings, runner.records, snapshot.market) for snapshot in markets]
 
 
 @routes.get("/factors/{factor_id}/neighbours")
-def get_neighbours(factor_id: str, runner: Shared) -> Inspection:
+def get_neighbours(factor_id: str, _: Viewer, runner: Shared) -> Inspection:
     """A factor beside the published alphas, the imported ones, and the other factors of its market."""
     factor = runner.records.factor(factor_id)
     others = [other for other in runner.records.library(factor.market) if other.id != factor.id]
@@ -254,7 +270,7 @@ def get_neighbours(factor_id: str, runner: Shared) -> Inspection:
 
 
 @routes.get("/operators")
-def get_operators() -> list[OperatorEntry]:
+def get_operators(_: Viewer) -> list[OperatorEntry]:
     """The operators of the factor language, then the composites."""
     operators = [
         OperatorEntry(
@@ -283,7 +299,7 @@ def get_operators() -> list[OperatorEntry]:
     return operators + composites
 
 
-@routes.get("/healthz")
+@routes.get("/healthz", dependencies=[Depends(anyone)])
 def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}

@@ -8,6 +8,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
+from app.auth import is_loopback
 from app.engine import RunEngine
 from app.service import create_service, drain
 from app.settings import Settings
@@ -35,11 +36,23 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run_service(settings: Settings, listener: socket.socket) -> None:
-    """Serve on a listening socket until interrupted."""
+    """Serve on a listening socket until interrupted.
+
+    Raises:
+        SettingError: no token exists, and others than this machine could connect.
+    """
     with listener:
-        Records.open(settings.records_url).close()  # or unusable records would be told of in a traceback
         host, port = listener.getsockname()[:2]
+        with Records.open(settings.records_url) as records:  # unusable ones are told of here, not in a traceback
+            has_tokens = records.people.has_tokens()
+        if not has_tokens and not is_loopback(host):
+            raise SettingError(
+                f"without any token the service answers this machine alone, and cannot listen on {host}: "
+                "make a key with alphaagent token create NAME --role admin"
+            )
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
+        if not has_tokens:
+            typer.echo("There is no token yet: it answers this machine alone, and whoever works here may do everything")
         service = create_service(settings)
         try:
             _Server(service).run(sockets=[listener])

@@ -13,7 +13,7 @@ from factors.admission import Thresholds
 from factors.errors import SettingError
 from factors.regularization import Limits
 from graphs.endpoint import Endpoint
-from storage.runs import Allowance
+from storage.runs import Quota
 
 Home = Annotated[Path, AfterValidator(Path.expanduser)]
 
@@ -41,7 +41,8 @@ class Settings(BaseSettings):
         loosest_limits: what no run may loosen its limits beyond; ``ALPHAAGENT_LOOSEST_LIMITS__LENGTH`` and so on.
         thresholds: what measured candidates are held to; ``ALPHAAGENT_THRESHOLDS__COST`` and so on.
         openings: how often hold-outs may be opened in a quarter; ``ALPHAAGENT_OPENINGS``.
-        allowance: what a user's runs may spend in 24 hours; ``ALPHAAGENT_ALLOWANCE__MODEL_CALLS`` and so on.
+        quota: what a user may do at once, and spend in 24 hours, unless an admin sets something else for them;
+            ``ALPHAAGENT_QUOTA__CONCURRENT_RUNS`` and so on.
         openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
     """
@@ -62,7 +63,7 @@ class Settings(BaseSettings):
     )
     thresholds: Thresholds = Thresholds()
     openings: int = Field(default=10, ge=0)
-    allowance: Allowance = Allowance()
+    quota: Quota = Quota()
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from storage import rows
+from storage import audit, rows
 from storage.engine import reading, writing
+from storage.principal import Principal
 from storage.runs import TERMINAL, Run
 from storage.schema import executors, runs
 
@@ -57,7 +58,7 @@ class Queue:
                     return run_id
             return None
 
-    def cancel(self, run_id: str) -> Run:
+    def cancel(self, run_id: str, by: Principal) -> Run:
         """End a waiting run, or ask whoever works on a running one to stop it.
 
         Raises:
@@ -65,7 +66,9 @@ class Queue:
             RunStateError: it has ended.
         """
         with writing(self._engine, _LOCK) as connection:
-            if rows.lock_open(connection, run_id) == "queued":
+            status = rows.lock_open(connection, run_id)
+            audit.append(connection, by, "run.cancelled", run_id)
+            if status == "queued":
                 return rows.finish(connection, run_id, "cancelled", stopped="cancelled")
             rows.change(connection, run_id, cancelling=True)
             return rows.read_run(connection, run_id)

@@ -14,24 +14,29 @@ from typing import Self
 
 from sqlalchemy import Connection, Engine, insert, select, tuple_
 from sqlalchemy.exc import DatabaseError
-from uuid_utils import uuid7
 
 from factors.alphas import FIELDS, Alpha
 from factors.errors import NotFoundError, SettingError
 from factors.hypothesis import Factor
 from factors.parse import parse
 from factors.regularization import Limits
-from storage import rows, schema, spending
+from storage import audit, idempotency, rows, schema, spending
+from storage.audit import Audit
 from storage.engine import connect, reading, writing
+from storage.idempotency import Once
 from storage.journal import Journal
 from storage.ledger import Ledger
 from storage.migrations import upgrade
 from storage.openings import Openings
+from storage.people import People
+from storage.principal import LOCAL, Principal
 from storage.queue import Queue
+from storage.retirements import Retirements
 from storage.runs import (
     Allowance,
     CandidateRecord,
     EventType,
+    Quota,
     Run,
     RunEvent,
     RunRequest,
@@ -44,6 +49,9 @@ class Records:
     Attributes:
         ledger: what the team has measured.
         openings: who has looked at the hold-out.
+        retirements: factors that are used no more.
+        people: tokens, sessions and quotas.
+        audit: who has done what.
         queue: which run is worked on next, and by whom.
 
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
@@ -55,6 +63,9 @@ class Records:
         self._engine = engine
         self.ledger = Ledger(engine)
         self.openings = Openings(engine)
+        self.retirements = Retirements(engine)
+        self.people = People(engine)
+        self.audit = Audit(engine)
         self.queue = Queue(engine)
 
     @classmethod
@@ -94,11 +105,20 @@ class Records:
         snapshot: str,
         seed: int,
         model: str,
-        user: str = "local",
+        by: Principal = LOCAL,
         limits: Limits | None = None,
         executor: str | None = None,
+        quota: Quota | None = None,
+        once: Once | None = None,
     ) -> Run:
-        """Queue a run with its ``run.queued`` event, which tells the recipe; ``executor`` owns the queue."""
+        """Queue a run with its ``run.queued`` event, which tells the recipe; ``executor`` owns the queue.
+
+        Where the request was carried out ``once`` before, that is the run of then as it stands.
+
+        Raises:
+            SpentError: the user's ``quota`` has no room for it.
+            IdempotencyError: its key came with another request.
+        """
         recipe = {
             "direction": request.direction,
             "market": request.market,
@@ -109,15 +129,16 @@ class Records:
             "budget": request.budget,
             "limits": limits or request.limits,
         }
-        with self._writing() as connection:
-            run_id = str(uuid7())
-            connection.execute(
-                insert(schema.runs).values(
-                    id=run_id, status="queued", created_at=datetime.now(UTC), executor=executor, user=user, **recipe
-                )
-            )
-            rows.append(connection, run_id, "run.queued", {**recipe, "user": user})
-            return rows.read_run(connection, run_id)
+        with self._writing(f"requests of {by.user}") as connection:
+            known = idempotency.earlier(connection, by, once)
+            if known is not None:
+                return rows.read_run(connection, known)
+            if quota is not None:
+                spending.check_queue(connection, by.user, quota)
+            run = rows.add_run(connection, recipe, user=by.user, private=request.private, executor=executor)
+            audit.append(connection, by, "run.submitted", run.id)
+            idempotency.remember(connection, by, once, run.id)
+            return run
 
     def journal(self, run_id: str, executor: str) -> Journal:
         """What an executor writes of a run."""
@@ -132,8 +153,6 @@ class Records:
 
     def exceeded(self, user: str, allowance: Allowance) -> str:
         """The limit, ``user_`` and its name, that the user's runs of the last 24 hours have used up; empty if none."""
-        if allowance == Allowance():
-            return ""
         with self._reading() as connection:
             return spending.exceeded(connection, user, allowance)
 
@@ -160,13 +179,15 @@ class Records:
         with self._reading() as connection:
             return rows.read_run(connection, run_id)
 
-    def runs(self, limit: int = 50, cursor: str | None = None) -> tuple[list[Run], str | None]:
-        """A page of runs, newest first."""
-        key = schema.runs.c.id
-        query = rows.select_runs().order_by(key.desc())
+    def runs(
+        self, limit: int = 50, cursor: str | None = None, seen_by: Principal = LOCAL
+    ) -> tuple[list[Run], str | None]:
+        """A page of the runs that somebody sees, newest first."""
+        key, seen = schema.runs.c.id, rows.seen_by(seen_by)
+        query = rows.select_runs().where(seen).order_by(key.desc())
         with self._reading() as connection:
             if cursor is not None:
-                query = query.where(key < rows.cursor_keys(connection, [key], key == cursor)[0])
+                query = query.where(key < rows.cursor_keys(connection, [key], (key == cursor) & seen)[0])
             found, more = rows.page(connection, query, limit)
             runs = rows.read_runs(connection, found)
         return runs, runs[-1].id if more else None
@@ -256,7 +277,7 @@ class Records:
         query = (
             rows.select_runs()
             .where(table.c.status == "succeeded", *(table.c[name] == getattr(run, name) for name in recipe))
-            .where(tuple_(*created) < (run.created_at, run.id))
+            .where(tuple_(*created) < (run.created_at, run.id), rows.seen_by(Principal(run.user, "researcher")))
             .order_by(*created)
             .limit(1)
         )

@@ -11,16 +11,21 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    false,
     func,
     insert,
+    or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.exc import IntegrityError
+from uuid_utils import uuid7
 
 from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor
+from storage.principal import Principal
 from storage.runs import (
     TERMINAL,
     CandidateRecord,
@@ -39,6 +44,7 @@ _FINISHED: Final[dict[TerminalStatus, EventType]] = {
     "failed": "run.failed",
     "cancelled": "run.cancelled",
 }
+_PRIVATE: Final = "The words are those of a private run."
 
 
 def lock(connection: Connection, run_id: str) -> RunStatus:
@@ -86,6 +92,15 @@ def change(connection: Connection, run_id: str, **values: object) -> None:
     connection.execute(update(runs).where(runs.c.id == run_id).values(values))
 
 
+def add_run(connection: Connection, recipe: dict[str, Any], *, user: str, private: bool, executor: str | None) -> Run:
+    """Insert a queued run with its ``run.queued`` event, which tells the recipe."""
+    run_id = str(uuid7())
+    facts = {"id": run_id, "status": "queued", "user": user, "private": private, "executor": executor}
+    connection.execute(insert(runs).values(**facts, created_at=datetime.now(UTC), **recipe))
+    append(connection, run_id, "run.queued", {**recipe, "user": user})
+    return read_run(connection, run_id)
+
+
 def count_on(connection: Connection, column: Column[int], run_id: str) -> int:
     """One more than the greatest value of the column in the run, which must be locked; 1 at first."""
     last: int | None = connection.scalar(select(func.max(column)).where(column.table.c.run_id == run_id))
@@ -114,7 +129,14 @@ def read_event(row: Row[Any]) -> RunEvent:
 
 
 def add_factor(connection: Connection, factor: Factor) -> bool:
-    """Insert the factor into the library; False where it is there already."""
+    """Insert the factor into the library; False where it is there already.
+
+    One of a private run enters without its words, which may tell what the run is about: all that reads the library
+    may then tell what it has read. The run's candidates keep them.
+    """
+    if connection.scalar(select(runs.c.private).where(runs.c.id == factor.run_id)):
+        words = {"name": f"factor {factor.id}", "description": _PRIVATE, "hypothesis": _PRIVATE}
+        factor = factor.model_copy(update=words)
     try:
         with connection.begin_nested():
             connection.execute(insert(factors).values(factor.model_dump()))
@@ -159,6 +181,12 @@ def select_runs() -> Select[Any]:
     ]
     counts = {"rounds": rounds, "candidates": judged, "evaluations": evaluated}
     return select(*columns, *(count.label(name) for name, count in counts.items()), *calls)
+
+
+def seen_by(principal: Principal) -> ColumnElement[bool]:
+    """That a run may be told of to somebody, as :meth:`storage.principal.Principal.sees` says of one run."""
+    everything = true() if principal.role == "admin" else false()
+    return or_(everything, runs.c.private.is_(False), runs.c.user == principal.user)
 
 
 def read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:

@@ -45,12 +45,14 @@ class SpentError(AlphaAgentError):
     """A step that there is no room for any more.
 
     Attributes:
-        limit: the field of the run's :class:`Budget`, or ``user_`` and the field of the user's :class:`Allowance`.
+        limit: the field of the run's :class:`Budget`, or ``user_`` and the field of the user's :class:`Quota`.
+        retry_after: seconds until there may be room again, ``None`` where nobody can wait for that.
     """
 
-    def __init__(self, limit: str) -> None:
+    def __init__(self, limit: str, retry_after: int | None = None) -> None:
         super().__init__(f"there is no room for this any more: {limit.replace('_', ' ')}")
         self.limit = limit
+        self.retry_after = retry_after
 
 
 class Budget(BaseModel):
@@ -78,7 +80,8 @@ class Budget(BaseModel):
 class Allowance(BaseModel):
     """What all runs of one user that were queued in the last 24 hours may spend together; ``None`` is no limit.
 
-    The fields are counts over these runs, ``seconds`` of work and ``usd`` of calls whose price is known.
+    The fields are counts over these runs, ``seconds`` of work and ``usd`` of calls whose price is known. Evaluations
+    that the user asked for without a run count as well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,10 +96,25 @@ class Allowance(BaseModel):
     seconds: float | None = Field(default=None, ge=0)
 
 
+class Quota(Allowance):
+    """What one user may do: in 24 hours as an :class:`Allowance`, and at once.
+
+    Attributes:
+        concurrent_runs: runs that work at the same time; more of them wait.
+        queued_runs: runs that wait.
+        streams: event streams that a process of the server keeps open.
+    """
+
+    concurrent_runs: int = Field(default=2, ge=0)
+    queued_runs: int = Field(default=20, ge=0)
+    streams: int = Field(default=50, ge=0)
+
+
 class RunRequest(BaseModel):
     """What a person asks for; where ``universe``, ``seed`` or ``model`` is ``None`` the service chooses.
 
-    Of ``limits`` those that are given stand in for the service's own.
+    Of ``limits`` those that are given stand in for the service's own. A ``private`` run is told of to its user and to
+    admins alone; the factors that it accepts join the team's library without their words.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,6 +126,7 @@ class RunRequest(BaseModel):
     model: str | None = None
     budget: Budget = Budget()
     limits: Limits = Limits()
+    private: bool = False
 
 
 class Run(BaseModel):
@@ -116,6 +135,7 @@ class Run(BaseModel):
     Attributes:
         id: a UUIDv7, so that ids sort by creation.
         user: who asked.
+        private: whether it is told of to them and to admins alone.
         limits: what its gate refuses.
         accepted: ids of the factors it accepted, in order of acceptance.
         error: why it failed, one line.
@@ -145,6 +165,7 @@ class Run(BaseModel):
     model: str
     budget: Budget
     limits: Limits
+    private: bool
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None

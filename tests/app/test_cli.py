@@ -300,7 +300,9 @@ def test_the_library_holds_each_factor_once_with_its_first_run(mined, cli):
     home, answer, _ = mined
     listed = cli(home, "factors", "list", "--json").json
     assert len(listed) == len({factor["id"] for factor in listed})
-    assert {factor["id"]: factor for factor in listed} == {factor["id"]: factor for factor in answer.json["accepted"]}
+    assert {factor["id"]: factor for factor in listed} == {
+        factor["id"]: {**factor, "status": "lead"} for factor in answer.json["accepted"]
+    }
     assert cli(home, "factors", "list", "--market", "small", "--json").json == listed
     assert cli(home, "factors", "list", "--market", "other", "--json").status == 2
 

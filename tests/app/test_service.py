@@ -12,7 +12,6 @@ from signal import SIGINT, SIGTERM
 from uuid import UUID
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.panels import load_panel
 from app.runner import Runner
@@ -26,6 +25,7 @@ from factors.parse import parse
 from storage.markets import open_market, publish
 from storage.records import Records
 from storage.runs import Budget, RunRequest
+from tests.local import local_client
 
 BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
 SHORT = {**BODY, "budget": {"rounds": 2, "candidates": 3}}
@@ -34,7 +34,7 @@ LONG = {**BODY, "budget": {"rounds": 1000, "candidates": 4}}
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 
@@ -134,7 +134,7 @@ def test_the_library_is_paged_and_each_factor_has_its_place(client):
     assert len(first["items"]) == 1
     factor = first["items"][0]
     assert client.get(f"/factors/{factor['id']}").json() == factor
-    assert set(factor) == set(Factor.model_fields)
+    assert set(factor) == {*Factor.model_fields, "status"}
     assert client.get("/factors", params={"market": "other"}).status_code == 404
 
 
@@ -235,7 +235,7 @@ def test_a_run_that_cannot_be_is_not_recorded(client, status, body, words):
 
 
 def test_a_run_beyond_the_user_s_allowance_is_refused_for_now(new_home, serve):
-    service = serve(new_home(), ALPHAAGENT_ALLOWANCE__ROUNDS="0")
+    service = serve(new_home(), ALPHAAGENT_QUOTA__ROUNDS="0")
     assert_problem(service.post(**BODY), 429, "user rounds")
     assert service.get("/runs").json()["items"] == []
 

@@ -9,6 +9,7 @@ from app.runner import Runner, mine_here
 from app.settings import Settings
 from storage.markets import publish
 from storage.openings import SealedError
+from storage.principal import Principal
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 
@@ -82,11 +83,11 @@ def test_a_hold_out_that_formulas_were_measured_on_since_is_not_opened(settings,
     late = version(settings, small, 100).id
     mined(runner, seed=5)
     with pytest.raises(SealedError, match=f"in sample to .* in version {late}, where formulas were measured"):
-        promote(settings, runner.records, factor, "ada")
+        promote(settings, runner.records, factor, Principal("ada", "admin"))
     assert runner.records.openings.of_factor(factor) is None
 
 
 def test_a_version_on_which_nothing_was_tried_shows_nothing(settings, runner, small):
     factor = mined(runner).accepted[0]
     version(settings, small, 100)
-    assert promote(settings, runner.records, factor, "ada").factor_id == factor
+    assert promote(settings, runner.records, factor, Principal("ada", "admin")).factor_id == factor

@@ -19,6 +19,7 @@ from factors.hypothesis import Candidate, Factor, Hypothesis, factor_id
 from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
+from storage.principal import Principal
 from storage.runs import Allowance, Budget, ModelCall, RunRequest, RunStateError, SpentError
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def queue(records, direction="momentum after volume shocks", *, seed=7, executor
         seed=seed,
         model="offline",
         executor=executor,
-        user=user,
+        by=Principal(user, "researcher"),
     )
 
 
