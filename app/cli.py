@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from app import display
 from app.appraisal import appraised, ledger_of, overfitting, refusals
+from app.commands.serve import serve, work
 from app.commands.token import tokens
 from app.engine import run_engine
 from app.inspection import as_alphas, inspect, known_alphas
@@ -24,7 +25,6 @@ from app.mining import mine_and_follow
 from app.panels import load_panel
 from app.promotion import promote
 from app.runner import check_request, current_user, operator
-from app.serving import listen, run_service
 from app.settings import Settings
 from factors.alphas import published, read_alphas
 from factors.causality import prove
@@ -59,6 +59,8 @@ app.add_typer(data, name="data")
 app.add_typer(zoo, name="zoo")
 app.add_typer(factors, name="factors")
 app.add_typer(tokens, name="token")
+app.command()(serve)
+app.command()(work)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Market = Annotated[str, typer.Option(help="Name of an imported market.")]
@@ -290,15 +292,6 @@ def ledger(
 def operators() -> None:
     """The operators of the factor language."""
     display.operators(Console(), OPERATORS.values(), COMPOSITES)
-
-
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
-) -> None:
-    """Start the service."""
-    run_service(Settings(), listen(host, port))
 
 
 @factors.command("list")

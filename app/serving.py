@@ -2,14 +2,16 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 
 import typer
 import uvicorn
 from fastapi import FastAPI
 
 from app.auth import is_loopback
-from app.engine import RunEngine
+from app.engine import RunEngine, run_engine
 from app.service import create_service, drain
 from app.settings import Settings
 from factors.errors import SettingError
@@ -58,6 +60,17 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
             _Server(service).run(sockets=[listener])
         finally:
             _end(service.state.engine)
+
+
+def run_worker(settings: Settings) -> None:
+    """Work on queued runs until SIGTERM or SIGINT."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with run_engine(settings, settings.concurrency) as engine:
+        typer.echo(f"AlphaAgent works on up to {settings.concurrency} runs at once; stop it with Ctrl-C")
+        stopping.wait()
+    _end(engine)
 
 
 def _end(engine: RunEngine) -> None:
