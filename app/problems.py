@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from app.egress import EgressError
 from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
 from storage.openings import SealedError
 from storage.runs import RunStateError, SpentError
@@ -17,6 +18,7 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     SettingError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    EgressError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,

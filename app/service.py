@@ -5,20 +5,23 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import pages, problems
+from app import pages, problems, webhooks
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
+from app.deliverer import Deliverer
 from app.dependencies import Shared
+from app.egress import Egress
 from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
+from app.paging import Limit, Page
 from app.promotion import promote
 from app.runner import current_user
 from app.settings import Settings
@@ -34,18 +37,6 @@ from storage.runs import TERMINAL, Run, RunRequest
 POLL_SECONDS = 0.2
 
 routes = APIRouter()
-
-Item = TypeVar("Item")
-Limit = Annotated[int, Query(ge=1, le=200)]
-
-
-class Page(BaseModel, Generic[Item]):
-    """A page of a list; ``next_cursor`` is null on the last."""
-
-    model_config = ConfigDict(frozen=True)
-
-    items: list[Item]
-    next_cursor: str | None
 
 
 class OperatorEntry(BaseModel):
@@ -68,8 +59,8 @@ class OperatorEntry(BaseModel):
     expansion: str | None = None
 
 
-def create_service(settings: Settings) -> FastAPI:
-    """The service over one home."""
+def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
+    """The service over one home, which posts to the public internet unless it is given another way out."""
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
@@ -78,8 +69,10 @@ def create_service(settings: Settings) -> FastAPI:
             engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency))
             service.state.engine, service.state.runner = engine, engine.runner
             service.state.closing = asyncio.Event()
-            yield
-            await drain(service)
+            service.state.egress = egress or Egress()
+            with Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work():
+                yield
+                await drain(service)
 
     service = FastAPIOffline(
         title="AlphaAgent",
@@ -90,6 +83,7 @@ def create_service(settings: Settings) -> FastAPI:
     service.add_middleware(HangUps)
     problems.install(service)
     service.include_router(routes)
+    service.include_router(webhooks.routes)
     service.include_router(pages.routes)
     return service
 

@@ -36,6 +36,7 @@ from storage.runs import (
     RunEvent,
     RunRequest,
 )
+from storage.webhooks import Webhooks
 
 
 class Records:
@@ -45,6 +46,7 @@ class Records:
         ledger: what the team has measured.
         openings: who has looked at the hold-out.
         queue: which run is worked on next, and by whom.
+        webhooks: who outside is told what happens.
 
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
     the run's status does not allow; an error changes nothing. Pages are read by key, so a row inserted
@@ -56,6 +58,7 @@ class Records:
         self.ledger = Ledger(engine)
         self.openings = Openings(engine)
         self.queue = Queue(engine)
+        self.webhooks = Webhooks(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:
