@@ -81,7 +81,7 @@ def check_url(url: str) -> httpx2.URL:
         raise EgressError("a webhook's URL has no fragment (#)")
     if not _HOST.fullmatch(parsed.raw_host.decode()):
         raise EgressError("a webhook's host is a full domain name, such as hooks.example.com, and no address")
-    if (parsed.port or PORTS[0]) not in PORTS:
+    if parsed.port not in {None, *PORTS}:
         raise EgressError(f"a webhook's port is one of {', '.join(map(str, PORTS))}")
     return parsed
 
@@ -124,10 +124,12 @@ class Egress:
         """
         checked = check_url(url)
         failure = ""
-        async with _deadline(seconds):
+        async with _deadline(seconds) as left:
             for address in await self._addresses(checked):
+                # Connecting and greeting must each end by themselves: a greeting that is cut off stays open.
+                connect = min(CONNECT_SECONDS, left() / 3)
                 try:
-                    return await self._post(checked, address, body, headers)
+                    return await self._post(checked, address, body, headers, connect)
                 except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                     failure = _line(error)  # nothing was sent yet: another address may do
                 except httpx2.TransportError as error:
@@ -144,7 +146,9 @@ class Egress:
             raise EgressError(f"{host} has an address that is not public")
         return found
 
-    async def _post(self, url: httpx2.URL, address: SocketAddress, body: bytes, headers: Mapping[str, str]) -> int:
+    async def _post(
+        self, url: httpx2.URL, address: SocketAddress, body: bytes, headers: Mapping[str, str], connect: float
+    ) -> int:
         request = httpx2.Request(
             "POST",
             url.copy_with(host=address[0], port=address[1]),
@@ -152,7 +156,7 @@ class Egress:
             content=body,
             extensions={
                 "sni_hostname": url.raw_host.decode(),
-                "timeout": httpx2.Timeout(None, connect=CONNECT_SECONDS).as_dict(),
+                "timeout": httpx2.Timeout(None, connect=connect).as_dict(),
             },
         )
         # A transport, unlike a client, knows no proxies, redirects and cookies.
@@ -163,11 +167,13 @@ class Egress:
 
 
 @asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
-    """Limits all that is done within together, however slowly it is kept going."""
+async def _deadline(seconds: float) -> AsyncIterator[Callable[[], float]]:
+    """Limits all that is done within together, however slowly it is kept going; gives the seconds left."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        async with asyncio.timeout_at(end):
+            yield lambda: end - loop.time()
     except TimeoutError:
         raise EgressError(f"no answer within {seconds:g} seconds") from None
 
