@@ -281,6 +281,8 @@ def test_a_receiver_that_is_gone_is_not_asked_again(records):
     records.webhooks.outbox.fail(claim, "answered 410", datetime.now(UTC), gone=True)
     assert records.webhooks.of_user("ann")[0].disabled_because == "the receiver is gone: answered 410"
     assert [one.status for one in owed(records, webhook)] == ["dead", "dead"]
+    # One that another run enters at that very moment is not sent either.
+    execute(records, update(deliveries).values(next_at=datetime.now(UTC) - MINUTE))
     assert records.webhooks.outbox.claim(1, MINUTE) == []
 
 
