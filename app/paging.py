@@ -1,4 +1,4 @@
-"""Lists that are answered in pages."""
+"""Pages of a list."""
 
 from typing import Annotated, Generic, TypeVar
 

@@ -70,9 +70,9 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
             service.state.engine, service.state.runner = engine, engine.runner
             service.state.closing = asyncio.Event()
             service.state.egress = egress or Egress()
-            with Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work():
-                yield
-                await drain(service)
+            stack.enter_context(Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work())
+            yield
+            await drain(service)
 
     service = FastAPIOffline(
         title="AlphaAgent",

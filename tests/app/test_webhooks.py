@@ -34,11 +34,12 @@ def hook(records, user="ann", url=URL):
     return records.webhooks.create(WebhookRequest(url=url), user)
 
 
-def finish(records, status="cancelled"):
+def finish(records):
+    """The last event of a run that has ended."""
     request = RunRequest(direction="d", market="m")
-    run_id = records.create_run(request, universe="u", snapshot="s", seed=1, model="offline").id
-    records.finish_run(run_id, status)
-    return records.events(run_id)[-1]
+    run = records.create_run(request, universe="u", snapshot="s", seed=1, model="offline")
+    records.queue.cancel(run.id)
+    return records.events(run.id)[-1]
 
 
 def owed(records, webhook):

@@ -23,16 +23,17 @@ def hook(records, user="ann", **wanted):
 
 
 def begin(records):
+    """A run that is worked on, as its executor writes it."""
     request = RunRequest(direction="d", market="m")
-    return records.create_run(request, universe="u", snapshot="s", seed=1, model="offline").id
+    run = records.create_run(request, universe="u", snapshot="s", seed=1, model="offline")
+    journal = records.journal(run.id, "here:1")
+    journal.start()
+    return journal
 
 
 def finish(records, status="succeeded"):
-    """A run that has ended."""
-    run_id = begin(records)
-    records.start_run(run_id, "here:1")
-    records.finish_run(run_id, status)
-    return run_id
+    """The id of a run that has ended."""
+    return begin(records).finish(status).id
 
 
 def owed(records, webhook, user="ann"):
@@ -59,15 +60,22 @@ def later(records, by):
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
 def test_the_end_of_a_run_is_owed_and_nothing_before_it(records, status):
     webhook = hook(records)
-    run_id = begin(records)
-    records.start_run(run_id, "here:1")
-    records.append_event(run_id, "round.completed", {})
+    journal = begin(records)
+    journal.append("round.completed", {})
     assert owed(records, webhook) == []
-    records.finish_run(run_id, status)
+    run_id = journal.finish(status).id
     (delivery,) = owed(records, webhook)
     last = records.events(run_id)[-1]
     assert (delivery.run_id, delivery.seq, delivery.type) == (run_id, last.seq, f"run.{status}")
     assert (delivery.status, delivery.attempts, delivery.next_at) == ("waiting", 0, last.at)
+
+
+def test_a_queued_run_that_is_cancelled_has_ended_too(records):
+    webhook = hook(records)
+    request = RunRequest(direction="d", market="m")
+    run = records.create_run(request, universe="u", snapshot="s", seed=1, model="offline")
+    records.queue.cancel(run.id)
+    assert [one.type for one in owed(records, webhook)] == ["run.cancelled"]
 
 
 def test_each_webhook_is_owed_what_it_wants(records):
@@ -79,34 +87,34 @@ def test_each_webhook_is_owed_what_it_wants(records):
 
 
 def test_an_event_that_is_rolled_back_is_not_owed(records):
-    webhook, run_id = hook(records), begin(records)
+    webhook, run_id = hook(records), begin(records).run_id
     with writing(records._engine) as connection:
         rows.lock(connection, run_id)
-        assert rows.append(connection, run_id, "run.cancelled", {}).seq == 2
+        assert rows.append(connection, run_id, "run.cancelled", {}).seq == 3
         assert connection.scalar(select(func.count()).select_from(deliveries)) == 1
         connection.get_transaction().rollback()
     assert owed(records, webhook) == []
-    assert len(records.events(run_id)) == 1
+    assert len(records.events(run_id)) == 2
 
 
 def test_without_webhooks_an_event_costs_one_look_and_others_nothing(records):
-    run_id = begin(records)
+    journal = begin(records)
     seen = []
     event.listen(records._engine, "before_cursor_execute", lambda _, __, statement, *___: seen.append(statement))
-    records.append_event(run_id, "round.completed", {})
+    journal.append("round.completed", {})
     assert not [one for one in seen if "webhooks" in one or "deliveries" in one]
-    records.finish_run(run_id, "cancelled")
+    journal.finish("cancelled")
     assert len([one for one in seen if "webhooks" in one or "deliveries" in one]) == 1
 
 
 def test_a_webhook_that_is_deleted_meanwhile_does_not_fail_the_run(postgres):
     # On SQLite there is one writer at a time.
     with Records.open(url := postgres()) as records, Records.open(url) as other:
-        webhook, run_id = hook(records), begin(records)
+        webhook, journal = hook(records), begin(records)
         with ThreadPoolExecutor() as pool:
             with writing(records._engine) as connection:
                 connection.execute(delete(webhooks).where(webhooks.c.id == webhook.id))
-                ending = pool.submit(other.finish_run, run_id, "cancelled")
+                ending = pool.submit(other.journal(journal.run_id, "here:1").finish, "cancelled")
                 deadline = time.monotonic() + 10
                 blocked = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
                 while not (connection.scalar(blocked) or ending.done() or time.monotonic() > deadline):
