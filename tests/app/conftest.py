@@ -6,7 +6,7 @@ import pytest
 
 from app.egress import Egress
 from tests.receiver import Receiver, authority
-from tests.storage.conftest import records, url  # noqa: F401 - the outbox is served on either database
+from tests.storage.conftest import url  # noqa: F401 - an outbox that processes share may be on either database
 
 
 @pytest.fixture(scope="session")

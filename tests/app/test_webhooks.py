@@ -16,6 +16,7 @@ from app.deliverer import Deliverer, Pace
 from app.egress import Egress
 from app.service import create_service
 from app.settings import Settings
+from storage.records import Records
 from storage.runs import RunRequest
 from storage.webhooks import WebhookRequest
 from tests.receiver import HOST, URL, answer
@@ -57,6 +58,19 @@ def wait(condition):
 def settled(records, webhook):
     """All of a webhook's deliveries once none waits."""
     return wait(lambda: all(one.status != "waiting" for one in owed(records, webhook)) and owed(records, webhook))
+
+
+@pytest.fixture
+def records(tmp_path):
+    with Records.open(f"sqlite:///{tmp_path}/records.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def shared(url):
+    """Records that processes share, on either database."""
+    with Records.open(url) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -197,8 +211,8 @@ def test_a_slow_receiver_holds_up_itself_alone(records, receiver, egress):
 # processes
 
 
-def test_what_a_killed_process_had_sent_and_not_settled_is_sent_again_under_its_id(url, records, receiver, process):
-    webhook, event = hook(records), finish(records)
+def test_what_a_killed_process_had_sent_and_not_settled_is_sent_again_under_its_id(url, shared, receiver, process):
+    webhook, event = hook(shared), finish(shared)
     receiver.behave = lambda _: time.sleep(8)
     first = process(url, receiver, lease=1)
     wait(lambda: receiver.posts)
@@ -206,7 +220,7 @@ def test_what_a_killed_process_had_sent_and_not_settled_is_sent_again_under_its_
     first.wait()
     receiver.behave = answer(204)
     process(url, receiver, lease=1)
-    (delivery,) = settled(records, webhook)
+    (delivery,) = settled(shared, webhook)
     before, after = receiver.posts
     assert before.headers["x-alphaagent-delivery"] == after.headers["x-alphaagent-delivery"] == delivery.id
     assert before.body == after.body
@@ -214,13 +228,13 @@ def test_what_a_killed_process_had_sent_and_not_settled_is_sent_again_under_its_
     assert (delivery.status, delivery.attempts) == ("delivered", 2)
 
 
-def test_two_processes_deliver_each_event_once_and_in_order(url, records, receiver, process):
-    hooks = [hook(records, user=str(number), url=f"{URL}/{number}") for number in range(4)]
+def test_two_processes_deliver_each_event_once_and_in_order(url, shared, receiver, process):
+    hooks = [hook(shared, user=str(number), url=f"{URL}/{number}") for number in range(4)]
     started = [process(url, receiver), process(url, receiver)]
     assert [one.stdout.readline() for one in started] == ["delivering\n"] * 2
-    run_ids = [finish(records).run_id for _ in range(15)]
+    run_ids = [finish(shared).run_id for _ in range(15)]
     for webhook in hooks:
-        assert {one.attempts for one in settled(records, webhook)} == {1}
+        assert {one.attempts for one in settled(shared, webhook)} == {1}
     for number in range(4):
         got = [json.loads(post.body)["run_id"] for post in receiver.posts if post.path.endswith(f"/{number}")]
         assert got == run_ids
