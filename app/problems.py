@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from app.auth import AuthenticationError, ForbiddenError
+from app.egress import EgressError
 from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
 from storage.idempotency import IdempotencyError
 from storage.openings import SealedError
@@ -22,6 +23,7 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     IdempotencyError: HTTPStatus.UNPROCESSABLE_ENTITY,
     AuthenticationError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
+    EgressError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,

@@ -14,11 +14,13 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import pages, problems, quotas, tokens
+from app import pages, problems, quotas, tokens, webhooks
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
 from app.auth import Admin, Researcher, Viewer, anyone, own_run, visible_run
 from app.body_limit import BodyLimit
+from app.deliverer import Deliverer
 from app.dependencies import Shared
+from app.egress import Egress
 from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.library import LibraryFactor, with_status
@@ -71,8 +73,8 @@ class OperatorEntry(BaseModel):
     expansion: str | None = None
 
 
-def create_service(settings: Settings) -> FastAPI:
-    """The service over one home."""
+def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
+    """The service over one home, which posts to the public internet unless it is given another way out."""
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
@@ -81,6 +83,8 @@ def create_service(settings: Settings) -> FastAPI:
             engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency))
             service.state.engine, service.state.runner = engine, engine.runner
             service.state.closing = asyncio.Event()
+            service.state.egress = egress or Egress()
+            stack.enter_context(Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work())
             yield
             await drain(service)
 
@@ -96,7 +100,7 @@ def create_service(settings: Settings) -> FastAPI:
     service.add_middleware(HangUps)
     problems.install(service)
     service.include_router(routes)
-    for part in (tokens, quotas, pages, login):
+    for part in (tokens, quotas, webhooks, pages, login):
         service.include_router(part.routes)
     return service
 

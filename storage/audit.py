@@ -21,6 +21,8 @@ Act = Literal[
     "token.created",
     "token.revoked",
     "quota.set",
+    "webhook.created",
+    "webhook.deleted",
     "login",
     "login.failed",
     "logout",

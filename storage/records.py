@@ -41,6 +41,7 @@ from storage.runs import (
     RunEvent,
     RunRequest,
 )
+from storage.webhooks import Webhooks
 
 
 class Records:
@@ -53,6 +54,7 @@ class Records:
         people: tokens, sessions and quotas.
         audit: who has done what.
         queue: which run is worked on next, and by whom.
+        webhooks: who outside is told what happens.
 
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
     the run's status does not allow; an error changes nothing. Pages are read by key, so a row inserted
@@ -67,6 +69,7 @@ class Records:
         self.people = People(engine)
         self.audit = Audit(engine)
         self.queue = Queue(engine)
+        self.webhooks = Webhooks(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:

@@ -25,6 +25,7 @@ from uuid_utils import uuid7
 from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor
+from storage import outbox
 from storage.principal import Principal
 from storage.runs import (
     TERMINAL,
@@ -110,12 +111,15 @@ def count_on(connection: Connection, column: Column[int], run_id: str) -> int:
 def append(
     connection: Connection, run_id: str, kind: EventType, data: dict[str, Any], key: str | None = None
 ) -> RunEvent:
-    """Add the next event to a locked run; its key, if any, must be new."""
+    """Add the next event to a locked run, and to the outbox; its key, if any, must be new."""
     seq = count_on(connection, events.c.seq, run_id)
     values = {"run_id": run_id, "seq": seq, "at": datetime.now(UTC), "type": kind, "data": data, "key": key}
     connection.execute(insert(events).values(values))
     # Read back rather than returned as given: the event is what the next reader sees.
-    return read_event(connection.execute(select_events().where(events.c.run_id == run_id, events.c.seq == seq)).one())
+    added = select_events().where(events.c.run_id == run_id, events.c.seq == seq)
+    event = read_event(connection.execute(added).one())
+    outbox.enqueue(connection, event)
+    return event
 
 
 def select_events() -> Select[Any]:

@@ -324,3 +324,37 @@ audit = Table(
     Column("request_id", Text),
     Index("audit_user", "user", "act", "at"),
 )
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Document, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("leased_until", Moment, nullable=False),
+    Column("failing_since", Moment),
+    Column("disabled_at", Moment),
+    Column("disabled_because", Text),
+    Index("webhooks_user", "user"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("webhook_id", Text, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Moment),
+    Column("delivered_at", Moment),
+    Column("error", Text),
+    # A delivery goes with its event: what is kept of runs is decided in one place.
+    ForeignKeyConstraint(["run_id", "seq"], ["events.run_id", "events.seq"], ondelete="CASCADE"),
+    UniqueConstraint("webhook_id", "run_id", "seq"),
+    Index("deliveries_due", "webhook_id", "next_at"),
+    Index("deliveries_event", "run_id", "seq"),
+)

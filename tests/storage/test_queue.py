@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 
 from factors.errors import NotFoundError
+from storage.principal import LOCAL, Principal
 from storage.records import Records
 from storage.runs import FencedError, RunRequest, RunStateError
 
@@ -19,7 +20,13 @@ def post(records):
     def create(user, executor=None):
         request = RunRequest(direction="d", market="m")
         return records.create_run(
-            request, universe="u", snapshot="s", seed=next(_SEEDS), model="offline", user=user, executor=executor
+            request,
+            universe="u",
+            snapshot="s",
+            seed=next(_SEEDS),
+            model="offline",
+            by=Principal(user, "researcher"),
+            executor=executor,
         ).id
 
     return create
@@ -131,16 +138,16 @@ def test_an_event_with_a_key_is_told_once(records, post):
 def test_a_waiting_run_is_cancelled_at_once_and_a_running_one_is_asked(records, post):
     running, waiting = post("ada"), post("ada")
     claims(records, room=1)
-    assert records.queue.cancel(waiting).status == "cancelled"
+    assert records.queue.cancel(waiting, LOCAL).status == "cancelled"
     assert types(records, waiting) == ["run.queued", "run.cancelled"]
-    assert records.queue.cancel(running).status == "running"
+    assert records.queue.cancel(running, LOCAL).status == "running"
     assert records.queue.cancelling("a") == {running}
     assert records.queue.cancelling("b") == set()
     for ended in (waiting, records.journal(running, "a").finish("cancelled").id):
         with pytest.raises(RunStateError):
-            records.queue.cancel(ended)
+            records.queue.cancel(ended, LOCAL)
     with pytest.raises(NotFoundError):
-        records.queue.cancel("ghost")
+        records.queue.cancel("ghost", LOCAL)
     assert records.queue.cancelling("a") == set()
 
 
