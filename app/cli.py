@@ -18,7 +18,7 @@ from app import display
 from app.appraisal import appraised, ledger_of, overfitting, refusals
 from app.inspection import as_alphas, inspect, known_alphas
 from app.mining import mine_and_follow
-from app.panels import load_panel
+from app.panels import laboratory, load_panel
 from app.promotion import promote
 from app.runner import Runner, check_request, current_user
 from app.serving import listen, run_service
@@ -166,7 +166,7 @@ def evaluate_formula(
     universe = snapshot.universe(universe)
     expr = PARSERS[dialect](formula, snapshot.series)
     with Records.open(settings.database_url) as records:
-        found = appraised(settings, records, snapshot, expr, universe, current_user())
+        found = appraised(settings, records, laboratory(snapshot, universe), snapshot, expr, universe, current_user())
     if values is not None:
         panel, _ = load_panel(snapshot, universe)
         with Evaluator(panel).values(expr) as result:

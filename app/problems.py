@@ -9,7 +9,17 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+from app.laboratories import WorkerError
+from factors.errors import (
+    AlphaAgentError,
+    DataError,
+    EvaluationStoppedError,
+    FormulaError,
+    MeasurementError,
+    NotFoundError,
+    ResearcherError,
+    SettingError,
+)
 from storage.openings import SealedError
 from storage.runs import RunStateError, SpentError
 
@@ -17,11 +27,14 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     SettingError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    MeasurementError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,
     SpentError: HTTPStatus.TOO_MANY_REQUESTS,
     ResearcherError: HTTPStatus.BAD_GATEWAY,
+    WorkerError: HTTPStatus.SERVICE_UNAVAILABLE,
+    EvaluationStoppedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 

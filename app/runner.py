@@ -8,15 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Collection
-from functools import cache
 from queue import SimpleQueue
 
 from app.inspection import known_alphas
-from app.panels import load_panel, load_sample
+from app.laboratories import Laboratories
 from app.settings import Settings
 from factors.alphas import published
 from factors.errors import AlphaAgentError, FormulaError
-from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
 from factors.parse import parse
 from graphs.machine import mine
@@ -40,6 +38,7 @@ class Runner:
     def __init__(self, settings: Settings, records: Records) -> None:
         self.settings = settings
         self.records = records
+        self.laboratories = Laboratories(settings)
         self.executor = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = threading.Event()
 
@@ -98,9 +97,7 @@ class Runner:
     def workbench(self, run: Run) -> Workbench:
         """The tools of a run that has started."""
         snapshot = open_market(self.settings.home, run.market, run.snapshot)
-        panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds
-        evaluator = Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline)
         allowance = self.settings.allowance
         meter = Meter(self.records, run.id, allowance, deadline, self._stopping.is_set)
         first = self.records.first_like(run)
@@ -111,24 +108,20 @@ class Runner:
         library = [
             one
             for one in self.records.library(run.market, before=began)
-            if one.snapshot in past and readable(one, panel.fields)
+            if one.snapshot in past and readable(one, snapshot.series)
         ]
         return Workbench(
             run=run,
             researcher=researcher(self.settings, run.model, meter),
-            evaluator=evaluator,
-            labels=labels,
+            laboratory=self.laboratories.of(
+                snapshot,
+                run.universe,
+                [*published(), *imported],
+                stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline,
+                announce=lambda count: self.records.append_event(run.id, "alphas.ranked", {"alphas": count}),
+            ),
             library=tuple(library),
             known=known_alphas(imported, library),
-            sample=cache(
-                lambda: load_sample(
-                    snapshot,
-                    run.universe,
-                    [*published(), *imported],
-                    evaluator,
-                    lambda count: self.records.append_event(run.id, "alphas.ranked", {"alphas": count}),
-                )
-            ),
             records=self.records,
             cancelled=self._stopping.is_set,
             deadline=deadline,

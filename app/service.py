@@ -214,7 +214,7 @@ def get_promotion(factor_id: str, runner: Shared) -> Opening | None:
 @routes.get("/factors/{factor_id}/appraisal")
 def get_appraisal(factor_id: str, runner: Shared) -> Appraisal:
     """All that is known of a factor in sample: its evaluation, its standing when it was tried, and robustness."""
-    return appraised_factor(runner.settings, runner.records, runner.records.factor(factor_id))
+    return appraised_factor(runner.settings, runner.records, runner.laboratories, runner.records.factor(factor_id))
 
 
 @routes.get("/runs/{run_id}/overfitting")
@@ -227,7 +227,7 @@ def get_overfitting(run: Annotated[Run, Depends(_run)], runner: Shared) -> Overf
 @routes.post("/evaluations")
 def post_evaluation(body: EvaluationRequest, runner: Shared) -> Appraisal:
     """Measure a formula on train and valid; the first time, that is one more trial in the team's ledger."""
-    return appraise(runner.settings, runner.records, body, current_user())
+    return appraise(runner.settings, runner.records, runner.laboratories, body, current_user())
 
 
 @routes.get("/ledger")

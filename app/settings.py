@@ -32,6 +32,9 @@ class Settings(BaseSettings):
         loosest_limits: what no run may loosen its limits beyond; ``ALPHAAGENT_LOOSEST_LIMITS__LENGTH`` and so on.
         thresholds: what measured candidates are held to; ``ALPHAAGENT_THRESHOLDS__COST`` and so on.
         openings: how often hold-outs may be opened in a quarter; ``ALPHAAGENT_OPENINGS``.
+        workers: processes that measure formulas, at most; ``ALPHAAGENT_WORKERS``.
+        worker_memory: bytes that each may take beside its market; ``ALPHAAGENT_WORKER_MEMORY``.
+        candidate_seconds: that each step of measuring one formula may take; ``ALPHAAGENT_CANDIDATE_SECONDS``.
         allowance: what a user's runs may spend in 24 hours; ``ALPHAAGENT_ALLOWANCE__MODEL_CALLS`` and so on.
         openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
@@ -51,6 +54,9 @@ class Settings(BaseSettings):
     )
     thresholds: Thresholds = Thresholds()
     openings: int = Field(default=10, ge=0)
+    workers: int = Field(default=3, ge=1)
+    worker_memory: int = Field(default=4 << 30, ge=1 << 20)
+    candidate_seconds: float = Field(default=300.0, gt=0)
     allowance: Allowance = Allowance()
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")

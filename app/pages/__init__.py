@@ -76,7 +76,7 @@ def get_factor_page(factor_id: str, runner: Shared) -> Response:
     """All that is known of a factor in sample, and what the hold-out said of it if it was asked."""
     settings, records = runner.settings, runner.records
     factor = records.factor(factor_id)
-    appraisal = appraised_factor(settings, records, factor)
+    appraisal = appraised_factor(settings, records, runner.laboratories, factor)
     model = records.run(factor.run_id).model
     return _page(
         "factor.html",

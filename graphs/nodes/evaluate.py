@@ -9,7 +9,7 @@ from langgraph.types import Command, Send
 
 from factors.admission import admission_checks, causality_check, marginal_check, redundancy_check
 from factors.certificate import Certificate
-from factors.errors import EvaluationStoppedError
+from factors.errors import EvaluationStoppedError, MeasurementError
 from factors.hypothesis import Factor, Hypothesis, Lineage, factor_id
 from factors.regularization import Structure
 from factors.verdict import Check
@@ -29,25 +29,31 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
         return Command()
     bench = runtime.context
     zoo = bench.zoo(state["trials"])
-    distinct, repeated = _distinct(state["passed"], zoo, bench)
+    distinct, refused = _distinct(state["passed"], zoo, bench)
     measured: list[Trial] = []
     room = bench.left("evaluations")
     with suppress(EvaluationStoppedError):
         for trial in bench.expect(distinct):
             if len(measured) >= room or bench.exhausted([*state["trials"], *measured]):
                 break
-            measured.append(_measured(trial, bench))
+            try:
+                measured.append(_measured(trial, bench))
+            except MeasurementError as error:
+                refused.append(_unmeasured(trial, error, bench))
     measured.sort(key=lambda trial: trial.reward, reverse=True)
     hypotheses = {hypothesis.id: hypothesis for hypothesis in state["hypotheses"]}
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
-    finished, accepted = list(repeated), []
-    for trial in repeated:
+    finished, accepted = list(refused), []
+    for trial in refused:
         bench.record(trial, hypotheses[trial.candidate.hypothesis_id])
     with suppress(EvaluationStoppedError):
         for trial in measured:
             hypothesis = hypotheses[trial.candidate.hypothesis_id]
-            done, certificate = _admitted(trial, peers, zoo, bench)
+            try:
+                done, certificate = _admitted(trial, peers, zoo, bench)
+            except MeasurementError as error:
+                done, certificate = _unmeasured(trial, error, bench), None
             bench.record(done, hypothesis)
             if done.accepted and certificate:
                 peers.append(done.candidate.formula)
@@ -87,6 +93,14 @@ def _measured(trial: Trial, bench: Workbench) -> Trial:
         },
     )
     return trial.model_copy(update={"evaluation": evaluation, "admission": checks})
+
+
+def _unmeasured(trial: Trial, error: MeasurementError, bench: Workbench) -> Trial:
+    """The trial refused because its formula takes more than it may."""
+    check = Check(name="measurable", value=0, limit=1, passed=False, hint=str(error))
+    told = {"round": trial.round, "candidate_id": trial.candidate.id, "checks": [check.model_dump(mode="json")]}
+    bench.records.append_event(bench.run.id, "candidate.failed", told)
+    return _checked(trial, check)
 
 
 def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> tuple[Trial, Certificate | None]:

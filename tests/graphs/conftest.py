@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from factors.alphas import Alpha
-from factors.evaluator import Evaluator
 from factors.labels import forward_returns
 from factors.panel import Panel
 from factors.parse import parse
 from factors.redundancy import Sample
 from factors.zoo import Zoo
 from graphs import chat
+from graphs.laboratory import PanelLaboratory
 from graphs.workbench import Workbench
 from storage.markets import open_market
 from storage.records import Records
@@ -47,11 +47,16 @@ def bench_of(records, panel, snapshot):
         return Workbench(
             run=records.start_run(run.id, "test"),
             researcher=researcher(run) if callable(researcher) else researcher,
-            evaluator=Evaluator(panel),
-            labels=forward_returns(panel),
+            laboratory=PanelLaboratory(
+                panel,
+                forward_returns(panel),
+                lambda _: Sample((), np.empty((0, *panel.shape), np.float32)),
+                market="small",
+                snapshot=snapshot.id,
+                universe="synthetic200",
+            ),
             library=tuple(library),
             known=Zoo(Alpha(one.name, parse(one.formula), "library") for one in library),
-            sample=lambda: Sample((), np.empty((0, *panel.shape), np.float32)),
             records=records,
             cancelled=cancelled,
             deadline=time.monotonic() + 600 if deadline is None else deadline,
