@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Generic, TypeVar
 
 import anyio
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import pages, problems
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
-from app.dependencies import Shared
+from app.dependencies import Evaluations, Shared
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.promotion import promote
 from app.runner import Runner, RunQueue, current_user
@@ -78,6 +79,7 @@ def create_service(settings: Settings) -> FastAPI:
             service.state.runner = Runner(settings, records)
             service.state.runner.recover()
             service.state.queue = RunQueue(service.state.runner)
+            service.state.evaluations = CapacityLimiter(settings.workers)
             service.state.closing = asyncio.Event()
             yield
             await drain(service)
@@ -113,9 +115,10 @@ class HangUps:
 
 
 async def drain(service: FastAPI) -> None:
-    """Cancel all runs, give them a moment to end, then end the event streams; once is enough."""
+    """Cancel all runs, give them a moment to end, then give up evaluations and end event streams; once is enough."""
     if not service.state.closing.is_set():
         await asyncio.to_thread(service.state.queue.close, DRAIN_SECONDS)
+        service.state.runner.laboratories.close()
         service.state.closing.set()
 
 
@@ -212,9 +215,14 @@ def get_promotion(factor_id: str, runner: Shared) -> Opening | None:
 
 
 @routes.get("/factors/{factor_id}/appraisal")
-def get_appraisal(factor_id: str, runner: Shared) -> Appraisal:
+async def get_appraisal(factor_id: str, runner: Shared, evaluations: Evaluations) -> Appraisal:
     """All that is known of a factor in sample: its evaluation, its standing when it was tried, and robustness."""
-    return appraised_factor(runner.settings, runner.records, runner.laboratories, runner.records.factor(factor_id))
+
+    def appraisal() -> Appraisal:
+        factor = runner.records.factor(factor_id)
+        return appraised_factor(runner.settings, runner.records, runner.laboratories, factor)
+
+    return await to_thread.run_sync(appraisal, limiter=evaluations)
 
 
 @routes.get("/runs/{run_id}/overfitting")
@@ -225,9 +233,12 @@ def get_overfitting(run: Annotated[Run, Depends(_run)], runner: Shared) -> Overf
 
 
 @routes.post("/evaluations")
-def post_evaluation(body: EvaluationRequest, runner: Shared) -> Appraisal:
+async def post_evaluation(body: EvaluationRequest, runner: Shared, evaluations: Evaluations) -> Appraisal:
     """Measure a formula on train and valid; the first time, that is one more trial in the team's ledger."""
-    return appraise(runner.settings, runner.records, runner.laboratories, body, current_user())
+    settings, records, laboratories = runner.settings, runner.records, runner.laboratories
+    return await to_thread.run_sync(
+        appraise, settings, records, laboratories, body, current_user(), limiter=evaluations
+    )
 
 
 @routes.get("/ledger")
@@ -277,6 +288,6 @@ def get_operators() -> list[OperatorEntry]:
 
 
 @routes.get("/healthz")
-def healthz() -> dict[str, str]:
+async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}

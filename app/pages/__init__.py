@@ -11,15 +11,17 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.appraisal import appraised_factor, ledger_of
-from app.dependencies import Shared
+from app.dependencies import Evaluations, Shared
 from app.pages.charts import appraisal_charts, memory_chart
 from app.problems import status_of
+from app.runner import Runner
 from factors.errors import AlphaAgentError
 from factors.hypothesis import Factor
 from storage.ledger import MarketLedger
@@ -72,8 +74,12 @@ def get_library_page(runner: Shared, market: str | None = None, cursor: str | No
 
 
 @routes.get("/library/{factor_id}")
-def get_factor_page(factor_id: str, runner: Shared) -> Response:
+async def get_factor_page(factor_id: str, runner: Shared, evaluations: Evaluations) -> Response:
     """All that is known of a factor in sample, and what the hold-out said of it if it was asked."""
+    return await to_thread.run_sync(_factor_page, factor_id, runner, limiter=evaluations)
+
+
+def _factor_page(factor_id: str, runner: Runner) -> Response:
     settings, records = runner.settings, runner.records
     factor = records.factor(factor_id)
     appraisal = appraised_factor(settings, records, runner.laboratories, factor)
