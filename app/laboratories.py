@@ -172,16 +172,11 @@ class Worker:
         self.opening, self.used = opening, time.monotonic()
         self._end, theirs = socketpair()
         self._end.settimeout(POLL_SECONDS)
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "app.worker", str(theirs.fileno())],
-                cwd=Path(app.__file__).parents[1],  # so that its modules are this process's
-                env={"NUMBA_CACHE_DIR": CACHE_FOLDER},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+        try:
+            self._process = _started(theirs)
+        except OSError as error:
+            self._end.close()
+            raise WorkerError(f"no worker process could be started: {error}") from error
         self.kill = weakref.finalize(self, _kill, self._process, self._end)
         try:
             opened = self.ask(opening, Opened, OPENING_SECONDS, go_on, lambda _: None)
@@ -238,6 +233,20 @@ class Worker:
         status = self._process.returncode
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return f"the process that worked on it {how}"
+
+
+def _started(end: socket) -> subprocess.Popen[bytes]:
+    """A worker process at this end of a socket, which is its own from now on."""
+    with end:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "app.worker", str(end.fileno())],
+            cwd=Path(app.__file__).parents[1],  # so that its modules are this process's
+            env={"NUMBA_CACHE_DIR": CACHE_FOLDER},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[end.fileno()],
+            start_new_session=True,
+        )
 
 
 def _kill(process: subprocess.Popen[bytes], end: socket) -> None:

@@ -4,6 +4,7 @@ It is started with no environment but where compiled kernels are kept, in a proc
 at any time. It ends with the other process, or when it was asked nothing for a while.
 """
 
+import logging
 import os
 import resource
 import select
@@ -38,10 +39,12 @@ from app.messages import (
 )
 from app.panels import laboratory
 from factors.alphas import Alpha
-from factors.expression import Expr
+from factors.expression import Expr, Field
 from factors.mapping import array_bytes, bytes_array
 from factors.parse import parse
 from graphs.laboratory import Laboratory
+
+logger = logging.getLogger(__name__)
 
 NICENESS = 10  # whoever waits for the server's answers comes first
 _UNTIL_UNASKED = IDLE_SECONDS + 60  # the other process must be sure that it still waits for what it is asked
@@ -55,29 +58,34 @@ def main() -> None:
     with suppress(OSError):  # where the machine's memory is short, this process goes before the server
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     end.settimeout(_UNTIL_UNASKED)
-    with suppress(OSError):  # the other process has closed its end
+    try:
         serve(end)
+    except ConnectionError:  # the other process has closed its end
+        _leave()
+    except Exception:
+        logger.exception("a worker process failed")
+        os._exit(1)  # libraries would tell at length what they had not cleared away
 
 
 def serve(end: socket) -> None:
     """Open a market and answer what is asked about it; once memory did not suffice, all is thrown away."""
-    opening = OPENING.validate_json(receive(end, sys.exit))
+    opening = OPENING.validate_json(receive(end, _leave))
     found = laboratory(
         opening.snapshot,
         opening.universe,
         [Alpha(name, read(formula), source) for name, formula, source in opening.alphas],
-        lambda count: send(end, Ranking(alphas=count), sys.exit),
+        lambda count: send(end, Ranking(alphas=count), _leave),
     )
-    opened = Opened(dates=array_bytes(found.dates))
+    found.measure(Field("close"))  # threads and kernels that all formulas need are there before memory is limited
     limit_memory(opening.memory)
-    send(end, opened, sys.exit)
+    send(end, Opened(dates=array_bytes(found.dates)), _leave)
     while True:
-        request = REQUEST.validate_json(receive(end, sys.exit))
+        request = REQUEST.validate_json(receive(end, _leave))
         try:
             answer = answered(found, request)
         except MemoryError:
-            return send(end, Exhausted(), sys.exit)
-        send(end, answer, sys.exit)
+            return send(end, Exhausted(), _leave)
+        send(end, answer, _leave)
 
 
 def answered(found: Laboratory, request: Request) -> Answer:
@@ -119,6 +127,10 @@ def _end_with(end: socket) -> None:
     poll = select.poll()
     poll.register(end, 0)  # which tells of a hang-up alone
     poll.poll()
+    _leave()
+
+
+def _leave() -> None:
     os._exit(0)
 
 
