@@ -1,5 +1,6 @@
 """Binding a port and running the service on it."""
 
+import gc
 import socket
 
 import typer
@@ -20,7 +21,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: the address cannot be bound, for example because the port is taken.
     """
-    listener = socket.socket()
+    # asyncio sends at once only on what is said to be TCP; else each answer would wait 40 ms for an acknowledgement.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -37,7 +39,9 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
         Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
         host, port = listener.getsockname()[:2]
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
-        _Server(create_service(settings)).run(sockets=[listener])
+        server = _Server(create_service(settings))
+        gc.freeze()  # what was imported stays: to look through it for garbage would hold up every answer
+        server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from app.laboratories import Laboratories, WorkerError
 from app.messages import ANSWER, MOST_BYTES, REQUEST, Compared, Expected, Measure, receive, send
-from app.panels import laboratory
+from app.panels import laboratory, load_panel
 from app.runner import Runner
 from app.settings import Settings
 from factors.alphas import published
@@ -340,6 +340,7 @@ def test_a_run_goes_on_without_the_candidates_that_take_too_much(new_home):
 
 def test_the_service_s_process_holds_no_market(new_home, serve):
     home = new_home()
+    load_panel(open_market(home, "small"), UNIVERSE)  # so that whoever reads it later has it mapped
     service = serve(home, OPENAI_API_KEY="canary")
     run = service.post(**REQUEST_OF_A_RUN.model_dump(mode="json", exclude={"limits"})).json()
     list(service.lines(run["id"]))
