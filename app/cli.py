@@ -22,7 +22,7 @@ from app.engine import run_engine
 from app.inspection import as_alphas, inspect, known_alphas
 from app.library import with_status
 from app.mining import mine_and_follow
-from app.panels import load_panel
+from app.panels import laboratory, load_panel
 from app.promotion import promote
 from app.runner import check_request, current_user, operator
 from app.settings import Settings
@@ -172,7 +172,7 @@ def evaluate_formula(
     expr = PARSERS[dialect](formula, snapshot.series)
     with Records.open(settings.records_url) as records:
         records.people.ask_evaluation(operator(), snapshot.id, settings.quota)
-        found = appraised(settings, records, snapshot, expr, universe, current_user())
+        found = appraised(settings, records, laboratory(snapshot, universe), snapshot, expr, universe, current_user())
     if values is not None:
         panel, _ = load_panel(snapshot, universe)
         with Evaluator(panel).values(expr) as result:

@@ -143,6 +143,7 @@ class RunEngine:
         deadline = time.monotonic() + seconds
         while self._work and time.monotonic() < deadline:
             time.sleep(0.02)
+        self.runner.laboratories.close()
         self._queue.leave(self.executor)  # which shuts out those that have not stopped
         DBOS.destroy()
         _current.remove(self)

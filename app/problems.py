@@ -11,7 +11,17 @@ from starlette.exceptions import HTTPException
 
 from app.auth import AuthenticationError, ForbiddenError
 from app.egress import EgressError
-from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+from app.laboratories import WorkerError
+from factors.errors import (
+    AlphaAgentError,
+    DataError,
+    EvaluationStoppedError,
+    FormulaError,
+    MeasurementError,
+    NotFoundError,
+    ResearcherError,
+    SettingError,
+)
 from storage.idempotency import IdempotencyError
 from storage.openings import SealedError
 from storage.runs import RunStateError, SpentError
@@ -24,11 +34,14 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     AuthenticationError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
     EgressError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    MeasurementError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,
     SpentError: HTTPStatus.TOO_MANY_REQUESTS,
     ResearcherError: HTTPStatus.BAD_GATEWAY,
+    WorkerError: HTTPStatus.SERVICE_UNAVAILABLE,
+    EvaluationStoppedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 

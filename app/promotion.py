@@ -55,7 +55,7 @@ def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings,
         horizon=factor.horizon,
         splits=dict(found.splits),
         evidence=found.evidence,
-        memory=around(found.rank_ic, panel, settings.training_cutoff(model), factor.horizon),
+        memory=around(found.rank_ic, panel.dates, settings.training_cutoff(model), factor.horizon),
     )
     return evaluation, promotion_checks(evaluation, _in_sample(factor), settings.thresholds)
 

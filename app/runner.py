@@ -5,14 +5,12 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
-from functools import cache
 
 from app.inspection import known_alphas
-from app.panels import load_panel, load_sample
+from app.laboratories import Laboratories
 from app.settings import Settings
 from factors.alphas import published
 from factors.errors import AlphaAgentError, FormulaError
-from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
 from factors.parse import parse
 from graphs.checkpoints import Saver
@@ -48,6 +46,7 @@ class Runner:
         self.settings = settings
         self.records = records
         self._saver = saver
+        self.laboratories = Laboratories(settings)
 
     def submit(
         self,
@@ -134,9 +133,7 @@ class Runner:
     def workbench(self, run: Run, journal: Journal, stop: Callable[[], bool] = bool) -> Workbench:
         """The tools of a run that has started; it goes on from what it has found before."""
         snapshot = open_market(self.settings.home, run.market, run.snapshot)
-        panel, labels = load_panel(snapshot, run.universe)
         deadline = time.monotonic() + run.budget.seconds - run.seconds
-        evaluator = Evaluator(panel, stop=lambda: shall_end(stop) or time.monotonic() >= deadline)
         allowance = self.records.people.quota(run.user, self.settings.quota)
         meter = Meter(journal, allowance, deadline, stop)
         first = self.records.first_like(run)
@@ -147,24 +144,20 @@ class Runner:
         library = [
             one
             for one in self.records.library(run.market, before=began)
-            if one.snapshot in past and readable(one, panel.fields)
+            if one.snapshot in past and readable(one, snapshot.series)
         ]
         return Workbench(
             run=run,
             researcher=researcher(self.settings, run.model, meter),
-            evaluator=evaluator,
-            labels=labels,
+            laboratory=self.laboratories.of(
+                snapshot,
+                run.universe,
+                [*published(), *imported],
+                stop=lambda: stop() or time.monotonic() >= deadline,
+                announce=lambda count: journal.append("alphas.ranked", {"alphas": count}, "alphas ranked"),
+            ),
             library=tuple(library),
             known=known_alphas(imported, library),
-            sample=cache(
-                lambda: load_sample(
-                    snapshot,
-                    run.universe,
-                    [*published(), *imported],
-                    evaluator,
-                    lambda count: journal.append("alphas.ranked", {"alphas": count}, "alphas ranked"),
-                )
-            ),
             records=self.records,
             journal=journal,
             notebook=Notebook.read(self.records, run.id),

@@ -8,6 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Annotated
 
 import anyio
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
@@ -19,7 +20,7 @@ from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_fact
 from app.auth import Admin, Researcher, Viewer, anyone, own_run, visible_run
 from app.body_limit import BodyLimit
 from app.deliverer import Deliverer
-from app.dependencies import Shared
+from app.dependencies import Evaluations, Shared
 from app.egress import Egress
 from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
@@ -82,6 +83,7 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
             # The engine waits for databases, which the event loop must not.
             engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency))
             service.state.engine, service.state.runner = engine, engine.runner
+            service.state.evaluations = CapacityLimiter(settings.workers)
             service.state.closing = asyncio.Event()
             service.state.egress = egress or Egress()
             stack.enter_context(Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work())
@@ -123,7 +125,7 @@ class HangUps:
 
 
 async def drain(service: FastAPI) -> None:
-    """Have the runs stop where they stand, then end the event streams; once is enough."""
+    """Have the runs stop where they stand, give up evaluations, then end the event streams; once is enough."""
     if not service.state.closing.is_set():
         await asyncio.to_thread(service.state.engine.close, DRAIN_SECONDS)
         service.state.closing.set()
@@ -237,9 +239,14 @@ def get_promotion(factor_id: str, _: Viewer, runner: Shared) -> Opening | None:
 
 
 @routes.get("/factors/{factor_id}/appraisal")
-def get_appraisal(factor_id: str, principal: Viewer, runner: Shared) -> Appraisal:
+async def get_appraisal(factor_id: str, principal: Viewer, runner: Shared, evaluations: Evaluations) -> Appraisal:
     """All that is known of a factor in sample: its evaluation, its standing when it was tried, and robustness."""
-    return appraised_factor(runner.settings, runner.records, runner.records.factor(factor_id), principal.user)
+
+    def appraisal() -> Appraisal:
+        factor = runner.records.factor(factor_id)
+        return appraised_factor(runner.settings, runner.records, runner.laboratories, factor, principal.user)
+
+    return await to_thread.run_sync(appraisal, limiter=evaluations)
 
 
 @routes.get("/runs/{run_id}/overfitting")
@@ -250,11 +257,15 @@ def get_overfitting(run: Annotated[Run, Depends(visible_run)], runner: Shared) -
 
 
 @routes.post("/evaluations")
-def post_evaluation(
-    body: EvaluationRequest, principal: Researcher, runner: Shared, key: RequestKey = None
+async def post_evaluation(
+    body: EvaluationRequest, principal: Researcher, runner: Shared, evaluations: Evaluations, key: RequestKey = None
 ) -> Appraisal:
     """Measure a formula on train and valid; the first time, that is one more trial in the team's ledger."""
-    return appraise(runner.settings, runner.records, body, principal, _once(key, "evaluation", body))
+    settings, records, laboratories = runner.settings, runner.records, runner.laboratories
+    once = _once(key, "evaluation", body)
+    return await to_thread.run_sync(
+        appraise, settings, records, laboratories, body, principal, once, limiter=evaluations
+    )
 
 
 @routes.get("/ledger")
@@ -304,6 +315,6 @@ def get_operators(_: Viewer) -> list[OperatorEntry]:
 
 
 @routes.get("/healthz", dependencies=[Depends(anyone)])
-def healthz() -> dict[str, str]:
+async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}

@@ -1,5 +1,6 @@
 """Binding a port and running the service on it."""
 
+import gc
 import logging
 import os
 import signal
@@ -26,7 +27,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: the address cannot be bound, for example because the port is taken.
     """
-    listener = socket.socket()
+    # asyncio sends at once only on what is said to be TCP; else each answer would wait 40 ms for an acknowledgement.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -56,9 +58,11 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
         if not has_tokens:
             typer.echo("There is no token yet: it answers this machine alone, and whoever works here may do everything")
         service = create_service(settings)
+        gc.freeze()  # what was imported stays: to look through it for garbage would hold up every answer
         try:
             _Server(service).run(sockets=[listener])
         finally:
+            gc.unfreeze()
             _end(service.state.engine)
 
 

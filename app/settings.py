@@ -43,6 +43,9 @@ class Settings(BaseSettings):
         openings: how often hold-outs may be opened in a quarter; ``ALPHAAGENT_OPENINGS``.
         quota: what a user may do at once, and spend in 24 hours, unless an admin sets something else for them;
             ``ALPHAAGENT_QUOTA__CONCURRENT_RUNS`` and so on.
+        workers: processes that measure formulas, at most; ``ALPHAAGENT_WORKERS``.
+        worker_memory: bytes that each may take beside its market; ``ALPHAAGENT_WORKER_MEMORY``.
+        candidate_seconds: that each step of measuring one formula may take; ``ALPHAAGENT_CANDIDATE_SECONDS``.
         openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
     """
@@ -64,6 +67,9 @@ class Settings(BaseSettings):
     thresholds: Thresholds = Thresholds()
     openings: int = Field(default=10, ge=0)
     quota: Quota = Quota()
+    workers: int = Field(default=3, ge=1)
+    worker_memory: int = Field(default=4 << 30, ge=1 << 20)
+    candidate_seconds: float = Field(default=300.0, gt=0)
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
 

@@ -2,40 +2,33 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import TypeVar
 
 from factors.admission import Thresholds
-from factors.causality import prove
 from factors.certificate import Certificate
 from factors.errors import EvaluationStoppedError, ResearcherError
 from factors.evaluation import Evaluation
-from factors.evaluator import Evaluator
 from factors.expression import Expr
 from factors.hypothesis import Candidate, Factor
-from factors.kernels.elementwise import Values
-from factors.labels import Labels
+from factors.labels import HORIZONS
 from factors.measurement import around
-from factors.panel import Panel
 from factors.parse import parse
-from factors.redundancy import Ranks, Sample, correlation, marginal_rank_ic, train_ranks
 from factors.regularization import Limits
 from factors.zoo import Zoo, recurrent
+from graphs.laboratory import Laboratory
 from graphs.notebook import Notebook
 from graphs.researcher import Brief, Researcher, Trial
 from graphs.state import Known, Round
 from storage.journal import Journal
-from storage.ledger import evaluated
+from storage.ledger import Question
 from storage.records import Records
 from storage.runs import Run
 
 Answer = TypeVar("Answer")
-
-RANKS_KEPT = 128  # a few megabytes each
-NEAR = 3  # published alphas that are compared on all days, out of those nearest on some
 
 
 def _without_limit(_: str) -> float:
@@ -49,11 +42,9 @@ class Workbench:
     Attributes:
         run: what was asked.
         researcher: who plays the agents.
-        evaluator: computes formulas over the market's in-sample bars, and stops when the run shall.
-        labels: their forward returns.
+        laboratory: measures formulas on the market's in-sample bars, and stops when the run shall.
         library: the factors that the team had accepted on this market when the run, or the first run it repeats, began.
         known: published and imported alphas, and the library.
-        sample: ranks of the published alphas on some days, computed or read when first asked for.
         records: what the team has measured and may spend.
         journal: where the run's results and events are written.
         notebook: what the run has found so far.
@@ -67,11 +58,9 @@ class Workbench:
 
     run: Run
     researcher: Researcher
-    evaluator: Evaluator
-    labels: Labels
+    laboratory: Laboratory
     library: tuple[Factor, ...]
     known: Zoo
-    sample: Callable[[], Sample]
     records: Records
     journal: Journal
     notebook: Notebook
@@ -81,12 +70,6 @@ class Workbench:
     spent: Callable[[], str] = str
     cutoff: date | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
-    _ranks: dict[str, Ranks] = field(default_factory=dict)
-
-    @property
-    def panel(self) -> Panel:
-        """The market's in-sample bars."""
-        return self.evaluator.panel
 
     @property
     def limits(self) -> Limits:
@@ -104,7 +87,7 @@ class Workbench:
             move=begun["move"],
             parents=tuple(begun["parents"]),
             abreast=begun["abreast"],
-            fields=tuple(self.panel.fields),
+            fields=self.laboratory.fields,
             library=self.library,
             limits=self.limits,
             avoid=self.recurrent_parts(trials),
@@ -122,7 +105,7 @@ class Workbench:
         """The alphas known after these trials: those of the start, the accepted, and as duplicates only, the rest."""
         zoo = Zoo(parent=self.known)
         for trial in trials:
-            if trial.evaluation is None:
+            if trial.evaluation is None and not trial.admission:
                 continue
             expr = self.parsed(trial.candidate.formula)
             if trial.accepted:
@@ -164,68 +147,33 @@ class Workbench:
     def expect(self, trials: Sequence[Trial]) -> list[Trial]:
         """Announce trials that will be measured, so that what they share is computed once; return the best order."""
         formulas = [self.parsed(trial.candidate.formula) for trial in trials]
-        place = {formula: number for number, formula in enumerate(self.evaluator.expect(formulas))}
+        place = {formula: number for number, formula in enumerate(self.laboratory.expect(formulas))}
         return [trials[k] for k in sorted(range(len(trials)), key=lambda k: place[formulas[k]])]
 
     def measured(self, candidate: Candidate) -> Evaluation:
         """What the ledger holds of a candidate's formula, measured now where it does not hold it yet.
 
-        Raises:
-            EvaluationStoppedError: the run shall stop.
+        Raises what :class:`Laboratory` does, as do ``beside`` and ``prove``.
         """
-        run = self.run
-        entry = evaluated(
-            self.records.ledger,
-            self.parsed(candidate.formula),
-            self.evaluator,
-            self.labels,
-            market=run.market,
-            snapshot=run.snapshot,
-            universe=run.universe,
+        run, expr, horizon = self.run, self.parsed(candidate.formula), HORIZONS[0]
+        entry = self.records.ledger.measured(
+            Question.of(expr, market=run.market, snapshot=run.snapshot, universe=run.universe, horizon=horizon),
+            lambda: self.laboratory.measure(expr),
             user=run.user,
             run_id=run.id,
         )
-        return entry.evaluation(candidate, around(entry.rank_ic, self.panel, self.cutoff, self.labels.horizons[0]))
+        return entry.evaluation(candidate, around(entry.rank_ic, self.laboratory.dates, self.cutoff, horizon))
 
     def beside(self, formula: str, peers: list[str]) -> tuple[dict[str, float], float]:
         """Rank correlations on train with accepted factors and the nearest alphas; and the IC of what the former leave.
 
-        Raises:
-            EvaluationStoppedError: the run shall stop.
+        All formulas are canonical.
         """
-        own = self.train_ranks(formula)
-        others = {peer: self.train_ranks(peer) for peer in peers}
-        nearest = self.sample().nearest(own, NEAR)
-        near = {f"{alpha.name}: {alpha.expr}": self.train_ranks(str(alpha.expr)) for alpha in nearest}
-        correlations = {name: correlation(own, ranks) for name, ranks in (others | near).items()}
-        marginal = marginal_rank_ic(own, list(others.values()), self.labels, self.panel, self.evaluator.team)
-        return correlations, marginal
+        return self.laboratory.beside(self.parsed(formula), [self.parsed(peer) for peer in peers])
 
     def prove(self, formula: str) -> Certificate:
-        """Try whether a canonical formula's values are causal, by the run's seed.
-
-        Raises:
-            EvaluationStoppedError: the run shall stop.
-        """
-        run, team = self.run, self.evaluator.team
-        return prove(
-            self.parsed(formula),
-            self.panel,
-            market=run.market,
-            snapshot=run.snapshot,
-            universe=run.universe,
-            seed=run.seed,
-            stop=team.stop,
-        )
-
-    def train_ranks(self, formula: str) -> Ranks:
-        """Daily ranks of a canonical formula on train; the last used are kept, as each new factor meets them all."""
-        if formula not in self._ranks:
-            while len(self._ranks) >= RANKS_KEPT:
-                del self._ranks[next(iter(self._ranks))]
-            with self._values(formula) as values:
-                self._ranks[formula] = train_ranks(values, self.panel)
-        return self._ranks[formula]
+        """Try whether a canonical formula's values are causal, by the run's seed."""
+        return self.laboratory.prove(self.parsed(formula), self.run.seed)
 
     @cached_property
     def _library(self) -> list[Expr]:
@@ -233,10 +181,7 @@ class Workbench:
 
     def parsed(self, formula: str) -> Expr:
         """A canonical formula over the market's columns."""
-        return parse(formula, tuple(self.panel.fields))
-
-    def _values(self, formula: str) -> AbstractContextManager[Values]:
-        return self.evaluator.values(self.parsed(formula))
+        return parse(formula, self.laboratory.fields)
 
     @contextmanager
     def until_stopped(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ EventType = Literal[
     "candidate.drafted",
     "candidate.judged",
     "candidate.evaluated",
+    "candidate.failed",
     "alphas.ranked",
     "model.called",
     "agent.failed",
@@ -239,7 +240,8 @@ class CandidateRecord(BaseModel):
     """A candidate and what became of it.
 
     ``hypothesis`` is the statement it was drafted for. ``verdict`` is the gate's; ``evaluation`` and
-    ``admission`` (the checks on the measured values) are absent where the gate refused.
+    ``admission`` (the checks on the measured values) are absent where the gate refused. Where no figures could be had
+    there is no evaluation, and ``admission`` says why.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

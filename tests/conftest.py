@@ -66,6 +66,9 @@ class Service:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path)
 
+    def evaluate(self, formula: str, market: str = "small") -> httpx.Response:
+        return httpx.post(f"{self.url}/evaluations", json={"formula": formula, "market": market}, timeout=60)
+
     def lines(self, run_id: str, **headers: str) -> Iterator[str]:
         """The lines of a run's event stream as they come."""
         with httpx.stream("GET", f"{self.url}/runs/{run_id}/events", headers=headers, timeout=60) as stream:

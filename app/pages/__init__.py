@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
@@ -19,14 +20,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.appraisal import appraised_factor, ledger_of
 from app.auth import COOKIE, Admin, AuthenticationError, Viewer, csrf_token
-from app.dependencies import Shared
+from app.dependencies import Evaluations, Shared
 from app.library import LibraryFactor, with_status
 from app.pages.charts import appraisal_charts, memory_chart
 from app.problems import headers_of, status_of
 from app.promotion import promote
+from app.runner import Runner
 from factors.errors import AlphaAgentError
 from storage.ledger import MarketLedger
 from storage.markets import Snapshot, list_markets, open_market
+from storage.principal import Principal
 
 SHOWN = 50  # factors of a market on one page
 
@@ -80,11 +83,17 @@ def get_library_page(
 
 
 @routes.get("/library/{factor_id}")
-def get_factor_page(factor_id: str, request: Request, principal: Viewer, runner: Shared) -> Response:
+async def get_factor_page(
+    factor_id: str, request: Request, principal: Viewer, runner: Shared, evaluations: Evaluations
+) -> Response:
     """All that is known of a factor in sample, and what the hold-out said of it if it was asked."""
+    return await to_thread.run_sync(_factor_page, factor_id, request, principal, runner, limiter=evaluations)
+
+
+def _factor_page(factor_id: str, request: Request, principal: Principal, runner: Runner) -> Response:
     settings, records = runner.settings, runner.records
     factor = with_status(records, [records.factor(factor_id)])[0]
-    appraisal = appraised_factor(settings, records, factor, principal.user)
+    appraisal = appraised_factor(settings, records, runner.laboratories, factor, principal.user)
     run = records.run(factor.run_id)
     return page(
         request,

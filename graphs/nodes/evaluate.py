@@ -8,6 +8,7 @@ from langgraph.types import Command, Send
 
 from factors.admission import admission_checks, causality_check, marginal_check, redundancy_check
 from factors.certificate import Certificate
+from factors.errors import MeasurementError
 from factors.hypothesis import Factor, Lineage, factor_id
 from factors.regularization import Structure
 from factors.verdict import Check
@@ -28,7 +29,7 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     bench, notebook = runtime.context, runtime.context.notebook
     before = notebook.tried(state["trials"])
     zoo = bench.zoo(before)
-    distinct, repeated = _distinct(state["passed"], zoo, bench)
+    distinct, refused = _distinct(state["passed"], zoo, bench)
     measured: list[Trial] = []
     room, recorded = bench.left("evaluations"), set(notebook.trials)
     with bench.until_stopped():
@@ -37,14 +38,20 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
             spent = sum(one.candidate.id not in recorded for one in measured)
             if spent >= room or bench.exhausted([*before, *measured]):
                 break
-            measured.append(_measured(trial, bench))
+            try:
+                measured.append(_measured(trial, bench))
+            except MeasurementError as error:
+                refused.append(_unmeasured(trial, error, bench))
     measured.sort(key=lambda trial: trial.reward, reverse=True)
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in before if trial.accepted]
-    finished, accepted = [bench.record(trial) for trial in repeated], []
+    finished, accepted = [bench.record(trial) for trial in refused], []
     with bench.until_stopped():
         for trial in measured:
-            done, certificate = _admitted(trial, peers, zoo, bench)
+            try:
+                done, certificate = _admitted(trial, peers, zoo, bench)
+            except MeasurementError as error:
+                done, certificate = _unmeasured(trial, error, bench), None
             finished.append(bench.record(done))
             if done.accepted and certificate:
                 peers.append(done.candidate.formula)
@@ -84,6 +91,14 @@ def _measured(trial: Trial, bench: Workbench) -> Trial:
         f"{trial.candidate.id} evaluated",
     )
     return trial.model_copy(update={"evaluation": evaluation, "admission": checks})
+
+
+def _unmeasured(trial: Trial, error: MeasurementError, bench: Workbench) -> Trial:
+    """The trial refused because its formula takes more than it may."""
+    check = Check(name="measurable", value=0, limit=1, passed=False, hint=str(error))
+    told = {"round": trial.round, "candidate_id": trial.candidate.id, "checks": [check.model_dump(mode="json")]}
+    bench.journal.append("candidate.failed", told, f"{trial.candidate.id} failed")
+    return _checked(trial, check)
 
 
 def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> tuple[Trial, Certificate | None]:

@@ -17,7 +17,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from app.runner import current_user
+from app.runner import operator
 from app.service import create_service
 from app.settings import Settings
 from storage.records import Records
@@ -48,7 +48,7 @@ def home(new_home):
     """A home with a webhook that is owed something."""
     home = new_home()
     with Records.open(f"sqlite:///{home}/records.sqlite") as records:
-        records.webhooks.create(WebhookRequest(url="https://hooks.invalid/"), current_user())
+        records.webhooks.create(WebhookRequest(url="https://hooks.invalid/"), operator())
         run = records.create_run(RunRequest(**RUN), universe="all", snapshot="s", seed=2, model="offline")
         records.queue.cancel(run.id)
     return home

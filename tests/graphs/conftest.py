@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from factors.alphas import Alpha
-from factors.evaluator import Evaluator
 from factors.labels import forward_returns
 from factors.panel import Panel
 from factors.parse import parse
 from factors.redundancy import Sample
 from factors.zoo import Zoo
 from graphs import chat
+from graphs.laboratory import PanelLaboratory
 from graphs.machine import mine
 from graphs.notebook import Notebook
 from graphs.workbench import Workbench
@@ -50,11 +50,16 @@ def bench_of(records, panel, snapshot):
         return Workbench(
             run=journal.start(),
             researcher=researcher(run) if callable(researcher) else researcher,
-            evaluator=Evaluator(panel),
-            labels=forward_returns(panel),
+            laboratory=PanelLaboratory(
+                panel,
+                forward_returns(panel),
+                lambda _: Sample((), np.empty((0, *panel.shape), np.float32)),
+                market="small",
+                snapshot=snapshot.id,
+                universe="synthetic200",
+            ),
             library=tuple(library),
             known=Zoo(Alpha(one.name, parse(one.formula), "library") for one in library),
-            sample=lambda: Sample((), np.empty((0, *panel.shape), np.float32)),
             records=records,
             journal=journal,
             notebook=Notebook(),

@@ -52,7 +52,7 @@ def interrupted(bench, records, saver, *, first):
             return False
 
         # What another process would have: the records alone.
-        bench = replace(bench, cancelled=stop, notebook=Notebook.read(records, bench.run.id), _ranks={})
+        bench = replace(bench, cancelled=stop, notebook=Notebook.read(records, bench.run.id))
         try:
             return mine(bench, saver)
         except SuspendedError:
