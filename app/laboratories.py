@@ -170,14 +170,12 @@ class Worker:
 
     def __init__(self, opening: Opening, go_on: Callable[[], None]) -> None:
         self.opening, self.used = opening, time.monotonic()
-        self._end, theirs = socketpair()
-        self._end.settimeout(POLL_SECONDS)
         try:
-            self._process = _started(theirs)
+            self._process, self._end, life = _started()
         except OSError as error:
-            self._end.close()
             raise WorkerError(f"no worker process could be started: {error}") from error
-        self.kill = weakref.finalize(self, _kill, self._process, self._end)
+        self._end.settimeout(POLL_SECONDS)
+        self.kill = weakref.finalize(self, _kill, self._process, self._end, life)
         try:
             opened = self.ask(opening, Opened, OPENING_SECONDS, go_on, lambda _: None)
         except MeasurementError as error:
@@ -235,25 +233,34 @@ class Worker:
         return f"the process that worked on it {how}"
 
 
-def _started(end: socket) -> subprocess.Popen[bytes]:
-    """A worker process at this end of a socket, which is its own from now on."""
-    with end:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "app.worker", str(end.fileno())],
-            cwd=Path(app.__file__).parents[1],  # so that its modules are this process's
-            env={"NUMBA_CACHE_DIR": CACHE_FOLDER},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[end.fileno()],
-            start_new_session=True,
-        )
+def _started() -> tuple[subprocess.Popen[bytes], socket, socket]:
+    """A worker process, a socket to ask it through, and one that it does not outlive."""
+    (end, its_end), (life, its_life) = socketpair(), socketpair()
+    descriptors = [its_end.fileno(), its_life.fileno()]
+    with its_end, its_life:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-m", "app.worker", *map(str, descriptors)],
+                cwd=Path(app.__file__).parents[1],  # so that its modules are this process's
+                env={"NUMBA_CACHE_DIR": CACHE_FOLDER},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
+        except OSError:
+            end.close()
+            life.close()
+            raise
+    return process, end, life
 
 
-def _kill(process: subprocess.Popen[bytes], end: socket) -> None:
-    end.close()
+def _kill(process: subprocess.Popen[bytes], *ends: socket) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    for end in ends:
+        end.close()
 
 
 class _WorkerLaboratory:

@@ -1,15 +1,16 @@
-"""A worker process: ``python -m app.worker FD`` computes on one panel for the process at the other end of a socket.
+"""A worker process: ``python -m app.worker END LIFE`` computes on one panel for the process that has started it.
 
-It is started with no environment but where compiled kernels are kept, in a process group of its own, and may be killed
-at any time. It ends with the other process, or when it was asked nothing for a while.
+The arguments are the descriptors of two sockets: at the other end of the first it is asked, that of the second closes
+when the other process ends. It has no environment but where compiled kernels are kept, and a process group of its own,
+and may be killed at any time. It ends with the other process, or when it was asked nothing for a while.
 """
 
+import fcntl
 import logging
 import os
 import resource
-import select
+import signal
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 from socket import socket
@@ -51,9 +52,9 @@ _UNTIL_UNASKED = IDLE_SECONDS + 60  # the other process must be sure that it sti
 
 
 def main() -> None:
-    """Serve the other end of the socket whose descriptor is the only argument."""
-    end = socket(fileno=int(sys.argv[1]))
-    threading.Thread(target=_end_with, args=[end], name="end", daemon=True).start()
+    """Serve the process that has started this one."""
+    end, life = (socket(fileno=int(descriptor)) for descriptor in sys.argv[1:])
+    end_with(life)
     os.nice(NICENESS)
     with suppress(OSError):  # where the machine's memory is short, this process goes before the server
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -122,12 +123,19 @@ def limit_memory(more: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (has + more, has + more))
 
 
-def _end_with(end: socket) -> None:
-    """End at once when the other end is closed, computing or not."""
-    poll = select.poll()
-    poll.register(end, 0)  # which tells of a hang-up alone
-    poll.poll()
-    _leave()
+def end_with(life: socket) -> None:
+    """Have the system end this process when the other end of a socket is closed, on which nothing is ever sent.
+
+    A thread that waits for it would wait for the interpreter too, which hung or stopped code does not give back.
+    """
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)  # elsewhere it is SIGIO, which is heeded less
+    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+    life.setblocking(False)
+    with suppress(BlockingIOError):
+        life.recv(1)  # it was closed before
+        _leave()
 
 
 def _leave() -> None:
