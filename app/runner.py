@@ -20,6 +20,7 @@ from graphs.notebook import Notebook
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
+from storage.engine import OUTAGES
 from storage.idempotency import Once
 from storage.journal import Journal
 from storage.markets import Snapshot, open_market, versions
@@ -99,11 +100,14 @@ class Runner:
         Raises:
             FencedError: another process works on the run.
             SuspendedError: see above.
+            Exception: one of ``storage.engine.OUTAGES``, where the database did not answer; the run stays as it is.
         """
         run = self.records.run(journal.run_id)
         try:
             state = mine(self.workbench(run, journal, stop), self._saver)
         except (SuspendedError, FencedError):
+            raise
+        except OUTAGES:
             raise
         except AlphaAgentError as error:
             return self._finish(journal, "failed", str(error), seconds=seconds())

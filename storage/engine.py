@@ -7,13 +7,22 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, make_url, select
+import psycopg
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, exc, func, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import ArgumentError, DataError
+from sqlalchemy.exc import DataError
 
 from factors.errors import SettingError
 
 _BUSY_SECONDS: Final = 10
+
+OUTAGES: Final[tuple[type[Exception], ...]] = (
+    exc.OperationalError,
+    exc.InterfaceError,
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+)
+"""What is raised where a database does not answer, which may pass: of the records and of what else is kept in it."""
 
 
 def connect(url: str) -> Engine:
@@ -26,7 +35,7 @@ def connect(url: str) -> Engine:
     """
     try:
         address = make_url(url)
-    except ArgumentError:
+    except exc.ArgumentError:
         # The text is not repeated: it may hold a password.
         raise SettingError("no database URL: expected one like sqlite:////folder/records.sqlite") from None
     if address.get_backend_name() == "postgresql":
