@@ -14,7 +14,7 @@ RUN = {
     "direction": "volume that comes with gains",
     "seed": 7,
     "model": "offline",
-    "budget": {"rounds": 4, "candidates": 4, "attempts": 1},
+    "budget": {"rounds": 3, "candidates": 4, "attempts": 1},
 }
 
 
@@ -46,21 +46,24 @@ def undisturbed(home: Path, market: str, url: str) -> dict[str, list[tuple[str, 
 def takeover(
     home: Path, market: str, url: str, expected: dict[str, list[tuple[str, ...]]], *, silent: bool = False
 ) -> Takeover:
-    """Lose a server once it has completed a round, killed or, where ``silent``, stopped until the end."""
+    """Lose the server that works on the run once it has completed a round, killed or, where ``silent``, stopped."""
     shared = {"ALPHAAGENT_DATABASE_URL": url}
-    with server(home, **shared, ALPHAAGENT_CONCURRENCY="1") as lost:
-        [run_id] = _posted(lost, market)
-        lost.until(run_id, rounds=1)
-        with server(home, **shared, ALPHAAGENT_CONCURRENCY="1") as other:
-            began = time.monotonic()
-            os.kill(lost.process.pid, signal.SIGSTOP if silent else signal.SIGKILL)
-            if not silent:
-                lost.process.wait()
-            other.until(run_id)
-            seconds = time.monotonic() - began
-            if silent:
-                os.kill(lost.process.pid, signal.SIGCONT)
-                time.sleep(3.0)  # for it to go on with what it was at
+    with server(home, **shared) as one, server(home, **shared) as two, Records.open(url) as records:
+        [run_id] = _posted(one, market)
+        one.until(run_id, rounds=1)
+        pids = {f":{each.process.pid}:": each for each in (one, two)}
+        executor = records.queue.owners().pop()
+        lost = next(each for pid, each in pids.items() if pid in executor)
+        other = two if lost is one else one
+        began = time.monotonic()
+        os.kill(lost.process.pid, signal.SIGSTOP if silent else signal.SIGKILL)
+        if not silent:
+            lost.process.wait()
+        other.until(run_id)
+        seconds = time.monotonic() - began
+        if silent:
+            os.kill(lost.process.pid, signal.SIGCONT)
+            time.sleep(3.0)  # for it to go on with what it was at
     with Records.open(url) as records:
         resumed = len(records.all_events(run_id, ["run.resumed"]))
     return Takeover(seconds, resumed, int(trace(url) != expected), gaps(url))
