@@ -5,8 +5,8 @@ from typing import Annotated, TypeVar
 
 from typing_extensions import TypedDict
 
-from factors.hypothesis import Candidate, Hypothesis
-from graphs.researcher import Brief, Feedback, Trial
+from factors.hypothesis import Candidate, Feedback, Hypothesis
+from graphs.researcher import Brief, Trial
 
 Item = TypeVar("Item")
 

@@ -14,7 +14,6 @@ from typing import Any, Final, Self
 
 from sqlalchemy import Connection, Engine, insert, select, tuple_, update
 from sqlalchemy.exc import DatabaseError
-from uuid_utils import uuid7
 
 from factors.alphas import FIELDS, Alpha
 from factors.errors import NotFoundError, SettingError
@@ -25,9 +24,11 @@ from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage import rows, schema, spending
 from storage.engine import connect, reading, writing
+from storage.feed import Feed
 from storage.ledger import Ledger
 from storage.migrations import upgrade
 from storage.openings import Openings
+from storage.progress import ProgressBoard
 from storage.runs import (
     TERMINAL,
     Allowance,
@@ -54,6 +55,7 @@ class Records:
     Attributes:
         ledger: what the team has measured.
         openings: who has looked at the hold-out.
+        feed: all runs' events as they are added; progress: how far running runs are.
 
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
     the run's status does not allow; an error changes nothing. Pages are read by key, so a row inserted
@@ -64,6 +66,8 @@ class Records:
         self._engine = engine
         self.ledger = Ledger(engine)
         self.openings = Openings(engine)
+        self.feed = Feed(engine)
+        self.progress = ProgressBoard(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -117,8 +121,8 @@ class Records:
             "budget": request.budget,
             "limits": limits or request.limits,
         }
-        with self._writing() as connection:
-            run_id = str(uuid7())
+        with self._writing("runs") as connection:
+            run_id = rows.next_run_id(connection)
             connection.execute(
                 insert(schema.runs).values(
                     id=run_id, status="queued", created_at=datetime.now(UTC), executor=executor, user=user, **recipe

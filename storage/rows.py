@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     Column,
@@ -16,12 +17,26 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
+from uuid_utils import uuid7
 
 from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor
 from storage.runs import TERMINAL, CandidateRecord, EventType, Run, RunEvent, RunStateError, RunStatus
 from storage.schema import candidates, evaluations, events, factors, model_calls, run_factors, runs
+
+
+def next_run_id(connection: Connection) -> str:
+    """A UUIDv7 greater than that of every run, whatever the clocks of the hosts say.
+
+    Under the lock ``runs``, held until its run is committed, runs become visible in the order of their ids.
+    """
+    newest: str | None = connection.scalar(select(func.max(runs.c.id)))
+    fresh = str(uuid7())
+    if newest is None or fresh > newest:
+        return fresh
+    seconds, milliseconds = divmod((UUID(newest).int >> 80) + 1, 1000)
+    return str(uuid7(seconds, milliseconds * 1_000_000))
 
 
 def lock(connection: Connection, run_id: str) -> RunStatus:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from factors.errors import ResearcherError
-from factors.hypothesis import Factor, Lineage, factor_id
+from factors.hypothesis import Factor, Feedback, Lineage, factor_id
 from factors.parse import parse
 from graphs.machine import graph, mine
-from graphs.researcher import Alignment, Draft, Feedback, Idea
+from graphs.researcher import Alignment, Draft, Idea
 from graphs.state import initial_state
 
 # The market is synthetic and the same on every machine: these two hold up on it, the others do not.
