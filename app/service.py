@@ -1,27 +1,23 @@
 """The HTTP service: post a run, follow it, read the library."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Generic, TypeVar
 
-import anyio
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import pages, problems
+from app import events, pages, problems
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
-from app.dependencies import Shared
+from app.dependencies import Shared, asked_run
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.promotion import promote
 from app.runner import Runner, RunQueue, current_user
 from app.settings import Settings
-from factors.errors import SettingError
+from app.streams import Streams
 from factors.hypothesis import Factor
 from factors.operators import COMPOSITES, OPERATORS
 from factors.overfitting import Overfitting
@@ -29,9 +25,8 @@ from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
 from storage.records import Records
-from storage.runs import TERMINAL, Run, RunRequest
+from storage.runs import Run, RunRequest
 
-POLL_SECONDS = 0.2
 DRAIN_SECONDS = 4
 
 routes = APIRouter()
@@ -78,9 +73,9 @@ def create_service(settings: Settings) -> FastAPI:
             service.state.runner = Runner(settings, records)
             service.state.runner.recover()
             service.state.queue = RunQueue(service.state.runner)
-            service.state.closing = asyncio.Event()
-            yield
-            await drain(service)
+            async with Streams(records) as service.state.streams:
+                yield
+                await drain(service)
 
     service = FastAPIOffline(
         title="AlphaAgent",
@@ -88,53 +83,24 @@ def create_service(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
     )
-    service.add_middleware(HangUps)
     problems.install(service)
     service.include_router(routes)
+    service.include_router(events.routes)
     service.include_router(pages.routes)
     return service
 
 
-class HangUps:
-    """Takes a client's leaving an event stream for what it is.
-
-    FastAPI's keep-alive still writes to the stream that the client closed, and that would be logged as a failure.
-    """
-
-    def __init__(self, service: ASGIApp) -> None:
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; a stream whose client is gone ends."""
-        try:
-            await self._service(scope, receive, send)
-        except* anyio.BrokenResourceError:
-            pass
-
-
 async def drain(service: FastAPI) -> None:
     """Cancel all runs, give them a moment to end, then end the event streams; once is enough."""
-    if not service.state.closing.is_set():
+    if not service.state.streams.closed:
         await asyncio.to_thread(service.state.queue.close, DRAIN_SECONDS)
-        service.state.closing.set()
-
-
-def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
-    if last_event_id is None:
-        return 0
-    if not re.fullmatch(r"[0-9]{1,18}", last_event_id):
-        raise SettingError("Last-Event-ID must be the id of an event, a whole number of at most 18 digits")
-    return int(last_event_id)
+        await service.state.streams.close()
 
 
 def _own_site(sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
     """A form on another site must not open the hold-out for whoever looks at it; browsers say where it comes from."""
     if sec_fetch_site not in {None, "same-origin", "none"}:
         raise HTTPException(HTTPStatus.FORBIDDEN, "a page of another site cannot ask for this")
-
-
-def _run(run_id: str, runner: Shared) -> Run:
-    return runner.records.run(run_id)
 
 
 @routes.post("/runs", status_code=202)
@@ -154,32 +120,9 @@ def get_runs(runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Pa
 
 
 @routes.get("/runs/{run_id}")
-def get_run(run: Annotated[Run, Depends(_run)]) -> Run:
+def get_run(run: Annotated[Run, Depends(asked_run)]) -> Run:
     """One run as it stands."""
     return run
-
-
-@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def get_events(
-    run: Annotated[Run, Depends(_run)],
-    after: Annotated[int, Depends(_last_event)],
-    request: Request,
-    runner: Shared,
-) -> AsyncIterable[ServerSentEvent]:
-    """A run's events from the first, or from behind ``Last-Event-ID``, until its terminal event."""
-    closing: asyncio.Event = request.app.state.closing
-    while True:
-        events = await asyncio.to_thread(runner.records.events, run.id, after)
-        for event in events:
-            after = event.seq
-            yield ServerSentEvent(raw_data=event.model_dump_json(), event=event.type, id=str(event.seq))
-        if not events:
-            if closing.is_set():
-                return
-            run = await asyncio.to_thread(runner.records.run, run.id)
-            if run.status in TERMINAL and not await asyncio.to_thread(runner.records.events, run.id, after):
-                return
-            await asyncio.sleep(POLL_SECONDS)
 
 
 @routes.get("/factors")
@@ -218,7 +161,7 @@ def get_appraisal(factor_id: str, runner: Shared) -> Appraisal:
 
 
 @routes.get("/runs/{run_id}/overfitting")
-def get_overfitting(run: Annotated[Run, Depends(_run)], runner: Shared) -> Overfitting | None:
+def get_overfitting(run: Annotated[Run, Depends(asked_run)], runner: Shared) -> Overfitting | None:
     """Whether choosing the best of a run's candidates chooses anything; null where too little was measured."""
     candidates, _ = runner.records.candidates(run.id, limit=None)
     return overfitting(runner.records, run, candidates)

@@ -8,7 +8,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from factors.errors import FailureKind
 from factors.evaluation import Evaluation
@@ -142,7 +142,7 @@ PAYLOADS: Final[dict[EventType, type[Payload]]] = {
 }
 
 
-class RunProgressed(BaseModel):
+class RunProgressEvent(BaseModel):
     """How far a running run is: not a row of its log, without a number, and not told again to who comes later."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -161,7 +161,5 @@ def _event_model(kind: EventType) -> type[RunEvent]:
 
 EVENTS: Final[dict[EventType, type[RunEvent]]] = {kind: _event_model(kind) for kind in get_args(EventType)}
 
-_ANY_EVENT: Any = Annotated[reduce(or_, (*EVENTS.values(), RunProgressed)), Field(discriminator="type")]
-
-STREAMED: Final = TypeAdapter[RunEvent | RunProgressed](_ANY_EVENT)
+StreamedEvent: Any = Annotated[reduce(or_, (*EVENTS.values(), RunProgressEvent)), Field(discriminator="type")]
 """Whatever the data of a stream's event may be, told apart by ``type``."""

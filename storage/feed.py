@@ -133,16 +133,16 @@ class Feed:
 
     def ends(self, run_ids: Iterable[str]) -> dict[str, int]:
         """The number of the last event of each of these runs that has one."""
-        query = select(events.c.run_id, func.max(events.c.seq)).group_by(events.c.run_id)
+        query = select(events.c.run_id, func.max(events.c.seq).label("end")).group_by(events.c.run_id)
         with reading(self._engine) as connection:
-            return dict(connection.execute(query.where(events.c.run_id.in_(run_ids))).tuples())
+            return {row.run_id: row.end for row in connection.execute(query.where(events.c.run_id.in_(run_ids)))}
 
     def owners(self, run_ids: Iterable[str], after: str, upto: str) -> dict[str, str]:
         """Whose these runs are and those of ids above ``after`` up to ``upto``, in order of their ids."""
         between = and_(runs.c.id > after, runs.c.id <= upto)
         query = select(runs.c.id, runs.c.user).where(runs.c.id.in_(run_ids) | between).order_by(runs.c.id)
         with reading(self._engine) as connection:
-            return dict(connection.execute(query).tuples())
+            return {row.id: row.user for row in connection.execute(query)}
 
     def _read(self, connection: Connection, seqs: Mapping[str, int], limit: int) -> list[Entry]:
         given = {"seqs": to_json(seqs).decode(), "limit": limit}
