@@ -1,5 +1,7 @@
 """Binding a port and running the service on it."""
 
+import gc
+import resource
 import socket
 
 import typer
@@ -11,6 +13,7 @@ from app.settings import Settings
 from factors.errors import SettingError
 from storage.records import Records
 
+STALLED_SECONDS = 30  # that a client may take nothing of what was sent to it
 SHUTDOWN_SECONDS = 4  # an open connection must not hold the server up
 
 
@@ -22,6 +25,9 @@ def listen(host: str, port: int) -> socket.socket:
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The connection of a client that has stopped reading is closed, not kept with what it was to read.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)
     try:
         listener.bind((host, port))
         listener.listen()
@@ -36,8 +42,19 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
     with listener:
         Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
         host, port = listener.getsockname()[:2]
+        service = create_service(settings)
+        _allow_many_streams()
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
-        _Server(create_service(settings)).run(sockets=[listener])
+        _Server(service).run(sockets=[listener])
+
+
+def _allow_many_streams() -> None:
+    """As many open files as the system lets this process have, each stream being one; and short collections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # What has been imported stays: walking through it for garbage would hold all streams up for a tenth of a second.
+    gc.collect()
+    gc.freeze()
 
 
 class _Server(uvicorn.Server):

@@ -1,6 +1,6 @@
 """Event streams: one follower reads the log for everybody.
 
-1. While anybody listens, the follower looks some twenty times a second for new events of all open runs, in one query,
+1. While anybody listens, the follower looks some thirty times a second for new events of all open runs, in one query,
    whichever process wrote them.
 2. It makes each event a frame of bytes once, and adds it to the topics that tell of its run. A topic keeps its last
    frames.
@@ -26,7 +26,7 @@ from storage.records import Records
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.03
 PROGRESS_SECONDS: Final = 0.2
 HEARTBEAT_SECONDS: Final = 15.0
 RECOVERY_SECONDS: Final = 1.0
