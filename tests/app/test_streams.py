@@ -9,9 +9,11 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
+from typing import get_args
 from urllib.parse import urlsplit
 
 import pytest
+from pydantic import TypeAdapter
 from sqlalchemy import text
 
 from app import serving
@@ -20,9 +22,10 @@ from app.serving import listen
 from app.streams import HEARTBEAT, Streams
 from app.topics import BACKLOG
 from storage import rows
+from storage.events import StreamedEvent
 from storage.feed import NO_RUN, Position
 from storage.records import Records
-from storage.runs import Progress, RunRequest
+from storage.runs import EventType, Progress, RunRequest
 
 LONG = "a message of an endpoint that fails " * 150
 
@@ -553,3 +556,23 @@ def test_progress_is_told_as_it_changes_and_at_most_five_times_a_second(served, 
     assert log.run(run_id).progress == Progress(stage="evaluate", round=1, rounds=2, done=100, total=100)
     assert log.run(other).progress.stage == "idea"
     log.finish_run(other, "succeeded")
+
+
+# what is documented
+
+
+def test_what_a_real_run_streams_is_what_the_document_says(served):
+    """The types of the OpenAPI document, and each event of a run mined by the service."""
+    document = served.get("/openapi.json").json()
+    streamed = TypeAdapter(StreamedEvent)
+    for path in ("/runs/{run_id}/events", "/events"):
+        told = document["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
+        assert set(told["discriminator"]["mapping"]) == {*get_args(EventType), "run.progress"}
+        for reference in told["discriminator"]["mapping"].values():
+            event = document["components"]["schemas"][reference.rpartition("/")[2]]
+            assert event["properties"]["data"]["$ref"].rpartition("/")[2] in document["components"]["schemas"]
+    run = served.post(direction="volume shocks", market="small", seed=2, budget={"rounds": 2, "candidates": 4}).json()
+    frames = whole(served, f"/runs/{run['id']}/events")
+    assert frames[-1][1] == "run.succeeded"
+    for _, kind, data in frames:
+        assert streamed.validate_python(data).type == kind == data["type"]
