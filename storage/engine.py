@@ -67,9 +67,15 @@ def writing(engine: Engine, lock: str = "") -> Iterator[Connection]:
     What is counted up over several rows needs a lock of its own where writers go side by side.
     """
     with engine.execution_options(writing=True).begin() as connection:
-        if lock and connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(lock, 0))))
+        if lock:
+            hold(connection, lock)
         yield connection
+
+
+def hold(connection: Connection, lock: str) -> None:
+    """Hold the lock of that name until a transaction of :func:`writing` ends; on SQLite it holds the one there is."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(lock, 0))))
 
 
 def _refuse_nul(context: ExceptionContext) -> SettingError | None:

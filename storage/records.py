@@ -23,6 +23,7 @@ from factors.regularization import Limits
 from storage import audit, idempotency, rows, schema, spending
 from storage.audit import Audit
 from storage.engine import connect, reading, writing
+from storage.feed import Feed
 from storage.idempotency import Once
 from storage.journal import Journal
 from storage.ledger import Ledger
@@ -30,6 +31,7 @@ from storage.migrations import upgrade
 from storage.openings import Openings
 from storage.people import People
 from storage.principal import LOCAL, Principal
+from storage.progress import ProgressBoard
 from storage.queue import Queue
 from storage.retirements import Retirements
 from storage.runs import (
@@ -55,6 +57,8 @@ class Records:
         audit: who has done what.
         queue: which run is worked on next, and by whom.
         webhooks: who outside is told what happens.
+        feed: all runs' events as they are added.
+        progress: how far running runs are.
 
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
     the run's status does not allow; an error changes nothing. Pages are read by key, so a row inserted
@@ -70,6 +74,8 @@ class Records:
         self.audit = Audit(engine)
         self.queue = Queue(engine)
         self.webhooks = Webhooks(engine)
+        self.feed = Feed(engine)
+        self.progress = ProgressBoard(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:

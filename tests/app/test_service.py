@@ -45,11 +45,11 @@ def served(new_home, serve):
 
 
 def events_of(lines):
-    """The events of a stream's lines; comments that keep it alive are skipped."""
+    """The events of a stream's lines; comments that keep it alive, and progress, are skipped."""
     events = []
     for block in re.split(r"\n\n", "\n".join(lines)):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
-        if fields:
+        if "id" in fields:
             events.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
     return events
 
