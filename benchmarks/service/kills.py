@@ -1,7 +1,6 @@
 """A run whose process is killed again and again, beside one that nobody has touched."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -28,9 +27,12 @@ BUDGET = Budget(rounds=2, candidates=4, attempts=1)
 SEED = 7
 _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
-_VOLATILE = {"seconds", "executor", "created_at", "started_at", "finished_at", "at", "seq", "position", "number", "key"}
+_VOLATILE = {
+    "seconds", "executor", "created_at", "started_at", "finished_at", "at", "seq", "position", "number", "key", "progress",
+}  # fmt: skip
 _OF_PROCESSES = {"run.resumed", "model.called", "alphas.ranked"}  # events of a process, not of the research
 
+Strike = dict[str, float]
 Row = tuple[str, ...]
 Trace = dict[str, list[Row]]
 
@@ -126,7 +128,7 @@ class Graveyard:
             raise RuntimeError("a victim failed by itself")
         return answer["killed"], answer["commits"]
 
-    def end(self, home: "Home", expected: Trace, strikes: Iterator[dict[str, float]]) -> Kills:
+    def end(self, home: "Home", expected: Trace, strikes: Iterator[Strike]) -> Kills:
         """Work on a home's run, killed at each strike until it ends, and say how it differs from what is expected."""
         kills = repeated = 0
         asked: Counter[str] = Counter()
@@ -206,18 +208,13 @@ def graveyard(
         yard.close()
 
 
-def at_commits(draw: Random, most: int) -> Iterator[dict[str, float]]:
+def at_commits(draw: Random, most: int) -> Iterator[Strike]:
     """Strikes, each at one of the next commits of its process, without end."""
     while True:
         yield {"commit": draw.randint(1, most)}
 
 
-def at_moments(draw: Random, seconds: float) -> Iterator[dict[str, float]]:
+def at_moments(draw: Random, seconds: float) -> Iterator[Strike]:
     """Strikes at moments of the time that a process takes, without end."""
     while True:
         yield {"seconds": draw.uniform(0.05, seconds)}
-
-
-def environment() -> dict[str, str]:
-    """This process's environment without the settings of the product."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("ALPHAAGENT_", "OPENAI_"))}
