@@ -481,9 +481,9 @@ def test_without_tokens_this_machine_alone_may_do_everything(new_home, serve, cl
     assert "ada" in cli(home, "token", "list").out
 
 
-def test_without_tokens_nothing_but_loopback_is_listened_on(new_home, cli, start):
+def test_without_tokens_nothing_but_loopback_is_listened_on(new_home, cli, alphaagent, start):
     home = new_home()
-    refused = cli(home, "serve", "--host", "0.0.0.0", "--port", "0")
+    refused = alphaagent(home, "serve", "--host", "0.0.0.0", "--port", "0")  # which would not return where it serves
     assert (refused.status, refused.out) == (2, "")
     assert "alphaagent token create" in refused.err
     key = cli(home, "token", "create", "ada", "--role", "viewer").out.strip()
