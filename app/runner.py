@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from app.inspection import known_alphas
 from app.laboratories import Laboratories
@@ -104,7 +105,8 @@ class Runner:
         """
         run = self.records.run(journal.run_id)
         try:
-            state = mine(self.workbench(run, journal, stop), self._saver)
+            with self.records.progress.report(run.id) as report:
+                state = mine(replace(self.workbench(run, journal, stop), tell=report.tell), self._saver)
         except (SuspendedError, FencedError):
             raise
         except OUTAGES:
