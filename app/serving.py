@@ -3,6 +3,8 @@
 import gc
 import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 import uvicorn
@@ -43,18 +45,23 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
         Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
         host, port = listener.getsockname()[:2]
         service = create_service(settings)
-        _allow_many_streams()
-        typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
-        _Server(service).run(sockets=[listener])
+        with _many_streams():
+            typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
+            _Server(service).run(sockets=[listener])
 
 
-def _allow_many_streams() -> None:
+@contextmanager
+def _many_streams() -> Iterator[None]:
     """As many open files as the system lets this process have, each stream being one; and short collections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # What has been imported stays: walking through it for garbage would hold all streams up for a tenth of a second.
     gc.collect()
     gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # or DuckDB would report at the end of the process that it has leaked
 
 
 class _Server(uvicorn.Server):

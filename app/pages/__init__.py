@@ -1,6 +1,6 @@
-"""Pages for people: the library by market, and all that is known of one factor.
+"""Pages for people: the library by market, all that is known of one factor, and runs as they go on.
 
-They need no script, no cookie and no other host, and show what people and models wrote as text.
+They need no cookie and no other host, and show what people and models wrote as text. A run's page alone has a script.
 """
 
 import secrets
@@ -9,25 +9,24 @@ from dataclasses import dataclass
 from datetime import date
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.appraisal import appraised_factor, ledger_of
-from app.dependencies import Shared
+from app.dependencies import Shared, asked_run
 from app.pages.charts import appraisal_charts, memory_chart
 from app.problems import status_of
 from factors.errors import AlphaAgentError
 from factors.hypothesis import Factor
 from storage.ledger import MarketLedger
 from storage.markets import Snapshot, list_markets, open_market
+from storage.runs import Run
 
-SHOWN = 50  # factors of a market on one page
-
-_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+SHOWN = 50  # factors of a market, or runs, on one page
 
 
 class PageRoute(APIRoute):
@@ -91,11 +90,28 @@ def get_factor_page(factor_id: str, runner: Shared) -> Response:
     )
 
 
-def _page(template: str, status: HTTPStatus = HTTPStatus.OK, **context: object) -> HTMLResponse:
-    """A page, which may load nothing and whose one style is known by its nonce."""
+@routes.get("/mining")
+def get_runs_page(runner: Shared, cursor: str | None = None) -> Response:
+    """The team's runs, newest first."""
+    runs, following = runner.records.runs(SHOWN, cursor)
+    return _page("runs.html", runs=runs, following=following, older=cursor is not None)
+
+
+@routes.get("/mining/{run_id}")
+def get_run_page(run: Annotated[Run, Depends(asked_run)]) -> Response:
+    """A run as it goes on: its script follows the run's events."""
+    return _page("run.html", scripted=True, run=run)
+
+
+def _page(
+    template: str, status: HTTPStatus = HTTPStatus.OK, *, scripted: bool = False, **context: object
+) -> HTMLResponse:
+    """A page, which may load nothing and whose one style is known by its nonce; so is its script, which may ask us."""
     nonce = secrets.token_urlsafe(16)
+    script = f"script-src 'nonce-{nonce}'; connect-src 'self'; " if scripted else ""
     policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'nonce-{nonce}'; {script}"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     headers = {
         "Content-Security-Policy": policy,
