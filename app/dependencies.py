@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from app.runner import Runner
 from app.streams import Streams
-from storage.runs import Run
 
 
 def _runner(request: Request) -> Runner:
@@ -19,9 +19,15 @@ def _runner(request: Request) -> Runner:
 Shared = Annotated[Runner, Depends(_runner)]
 
 
-def asked_run(run_id: str, runner: Shared) -> Run:
-    """The run that the path names."""
-    return runner.records.run(run_id)
+def _evaluations(request: Request) -> CapacityLimiter:
+    limiter = request.app.state.evaluations
+    if not isinstance(limiter, CapacityLimiter):
+        raise TypeError("the service has not started")
+    return limiter
+
+
+#: threads for requests that wait for a worker process, apart from those of all others, which they must not use up
+Evaluations = Annotated[CapacityLimiter, Depends(_evaluations)]
 
 
 def _streams(request: Request) -> Streams:

@@ -10,7 +10,9 @@ from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
-from app.dependencies import Followed, Shared, asked_run
+from app.auth import Viewer, visible_run
+from app.dependencies import Followed, Shared
+from app.quotas import OneStream
 from factors.errors import SettingError
 from storage.events import StreamedEvent
 from storage.feed import Position
@@ -50,7 +52,7 @@ _DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-routes = APIRouter(default_response_class=EventStream, responses=_DOCUMENTED)
+routes = APIRouter(default_response_class=EventStream, responses=_DOCUMENTED, dependencies=[OneStream])
 
 
 @routes.get(
@@ -59,7 +61,7 @@ routes = APIRouter(default_response_class=EventStream, responses=_DOCUMENTED)
     responses={204: {"description": "The run is over, and there is nothing more."}},
 )
 def get_run_events(
-    run: Annotated[Run, Depends(asked_run)], streams: Followed, runner: Shared, last_event_id: LastEventId = None
+    run: Annotated[Run, Depends(visible_run)], streams: Followed, runner: Shared, last_event_id: LastEventId = None
 ) -> Response:
     """A run's events from the first, or from behind `Last-Event-ID`, until its last; ids count them without gaps."""
     if last_event_id is not None and not re.fullmatch(r"[0-9]{1,18}", last_event_id):
@@ -74,8 +76,8 @@ def get_run_events(
 
 
 @routes.get("/events", status_code=HTTPStatus.OK)
-def get_events(streams: Followed, runner: Shared, last_event_id: LastEventId = None) -> Response:
-    """The events of all runs in one stream that has no end: those that are open, from their first events, and new ones.
+def get_events(principal: Viewer, streams: Followed, runner: Shared, last_event_id: LastEventId = None) -> Response:
+    """The events of all your runs in one stream that has no end: of those that are open, from the first, and new ones.
 
     Each run's events come in order, between runs there is none. Behind `Last-Event-ID` a client gets every other event
     of these runs and of those created since, once, while the log keeps them.
@@ -87,4 +89,4 @@ def get_events(streams: Followed, runner: Shared, last_event_id: LastEventId = N
         newest, _ = runner.records.feed.now()
         if position.newest > newest or any(seq > ends.get(run_id, seq) for run_id, seq in position.seqs.items()):
             raise SettingError("Last-Event-ID must be the id of an event of this stream")
-    return EventStream(streams.of_runs(None, position))
+    return EventStream(streams.of_runs(principal.user, position))

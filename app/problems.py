@@ -9,7 +9,20 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+from app.auth import AuthenticationError, ForbiddenError
+from app.egress import EgressError
+from app.laboratories import WorkerError
+from factors.errors import (
+    AlphaAgentError,
+    DataError,
+    EvaluationStoppedError,
+    FormulaError,
+    MeasurementError,
+    NotFoundError,
+    ResearcherError,
+    SettingError,
+)
+from storage.idempotency import IdempotencyError
 from storage.openings import SealedError
 from storage.runs import RunStateError, SpentError
 
@@ -17,11 +30,18 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     SettingError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    AuthenticationError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    EgressError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    MeasurementError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,
     SpentError: HTTPStatus.TOO_MANY_REQUESTS,
     ResearcherError: HTTPStatus.BAD_GATEWAY,
+    WorkerError: HTTPStatus.SERVICE_UNAVAILABLE,
+    EvaluationStoppedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -49,29 +69,39 @@ def status_of(error: Exception) -> HTTPStatus:
     return next(status for kind, status in STATUS.items() if isinstance(error, kind))
 
 
+def headers_of(error: Exception) -> dict[str, str]:
+    """What else the answer to an error of ours tells."""
+    if isinstance(error, SpentError) and error.retry_after is not None:
+        return {"Retry-After": str(error.retry_after)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, AuthenticationError) else {}
+
+
 def _domain(_: Request, error: Exception) -> JSONResponse:
     extra = {"position": error.position} if isinstance(error, FormulaError) else {}
-    return _answer(status_of(error), str(error), **extra)
+    problem = answer(status_of(error), str(error), **extra)
+    problem.headers.update(headers_of(error))
+    return problem
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     errors = [{"pointer": "/" + "/".join(map(str, fault["loc"][1:])), "detail": str(fault["msg"])} for fault in faults]
     detail = "; ".join(f"{fault['pointer']}: {fault['detail']}" for fault in errors)
-    return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
+    return answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
 def _http(_: Request, error: Exception) -> JSONResponse:
     status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
-    answer = _answer(status, str(getattr(error, "detail", status.description)))
-    answer.headers.update(getattr(error, "headers", None) or {})
-    return answer
+    problem = answer(status, str(getattr(error, "detail", status.description)))
+    problem.headers.update(getattr(error, "headers", None) or {})
+    return problem
 
 
 def _internal(_: Request, error: Exception) -> JSONResponse:
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {type(error).__name__}")
+    return answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {type(error).__name__}")
 
 
-def _answer(status: HTTPStatus, detail: str, **extra: Any) -> JSONResponse:  # noqa: ANN401 - any JSON
+def answer(status: HTTPStatus, detail: str, **extra: Any) -> JSONResponse:  # noqa: ANN401 - any JSON
+    """A problem document as the answer to a request."""
     problem = Problem(title=status.phrase, status=status, detail=detail, **extra)
     return JSONResponse(problem.model_dump(mode="json"), status, media_type="application/problem+json")

@@ -1,15 +1,19 @@
 """Binding a port and running the service on it."""
 
 import gc
+import logging
+import os
 import resource
+import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 
 import typer
 import uvicorn
 from fastapi import FastAPI
 
+from app.auth import is_loopback
+from app.engine import RunEngine, run_engine
 from app.service import create_service, drain
 from app.settings import Settings
 from factors.errors import SettingError
@@ -25,7 +29,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: the address cannot be bound, for example because the port is taken.
     """
-    listener = socket.socket()
+    # asyncio sends at once only on what is said to be TCP; else each answer would wait 40 ms for an acknowledgement.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # The connection of a client that has stopped reading is closed, not kept with what it was to read.
@@ -40,28 +45,57 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run_service(settings: Settings, listener: socket.socket) -> None:
-    """Serve on a listening socket until interrupted."""
+    """Serve on a listening socket until interrupted.
+
+    Raises:
+        SettingError: no token exists, and others than this machine could connect.
+    """
     with listener:
-        Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
         host, port = listener.getsockname()[:2]
+        with Records.open(settings.records_url) as records:  # unusable ones are told of here, not in a traceback
+            has_tokens = records.people.has_tokens()
+        if not has_tokens and not is_loopback(host):
+            raise SettingError(
+                f"without any token the service answers this machine alone, and cannot listen on {host}: "
+                "make a key with alphaagent token create NAME --role admin"
+            )
         service = create_service(settings)
-        with _many_streams():
-            typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
+        _allow_many_streams()
+        typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
+        if not has_tokens:
+            typer.echo("There is no token yet: it answers this machine alone, and whoever works here may do everything")
+        try:
             _Server(service).run(sockets=[listener])
+        finally:
+            gc.unfreeze()
+            _end(service.state.engine)
 
 
-@contextmanager
-def _many_streams() -> Iterator[None]:
+def run_worker(settings: Settings) -> None:
+    """Work on queued runs until SIGTERM or SIGINT."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with run_engine(settings, settings.concurrency) as engine:
+        typer.echo(f"AlphaAgent works on up to {settings.concurrency} runs at once; stop it with Ctrl-C")
+        stopping.wait()
+    _end(engine)
+
+
+def _allow_many_streams() -> None:
     """As many open files as the system lets this process have, each stream being one; and short collections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # What has been imported stays: walking through it for garbage would hold all streams up for a tenth of a second.
     gc.collect()
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()  # or DuckDB would report at the end of the process that it has leaked
+
+
+def _end(engine: RunEngine) -> None:
+    """End the process also where a run has not stopped, as one that waits for a model; it goes on in the next one."""
+    if engine.working:
+        logging.shutdown()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):

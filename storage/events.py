@@ -42,6 +42,10 @@ class RunStarted(Payload):
     """The run is worked on from now."""
 
 
+class RunResumed(Payload):
+    """The run goes on in another process, from where the one before has left it."""
+
+
 class HypothesisProposed(Payload):
     """A round's idea; ``prompt`` is the version of the prompt that it answers, null without a language model."""
 
@@ -76,6 +80,14 @@ class CandidateEvaluated(Payload):
     checks: tuple[Check, ...]
 
 
+class CandidateFailed(Payload):
+    """A candidate could not be measured: its formula takes more than it may, as the check says."""
+
+    round: int
+    candidate_id: str
+    checks: tuple[Check, ...]
+
+
 class AlphasRanked(Payload):
     """The known alphas, so many, are ranked on this market: once, before the first is compared with."""
 
@@ -89,8 +101,9 @@ class ModelCalled(Payload):
 
 
 class AgentFailed(Payload):
-    """An agent gave no answer that can be used, and the round went on without."""
+    """An agent gave no answer that can be used in a ``step``, and the round went on without."""
 
+    step: str
     round: int
     agent: str
     kind: FailureKind
@@ -127,10 +140,12 @@ class RunEnded(Payload):
 PAYLOADS: Final[dict[EventType, type[Payload]]] = {
     "run.queued": RunQueued,
     "run.started": RunStarted,
+    "run.resumed": RunResumed,
     "hypothesis.proposed": HypothesisProposed,
     "candidate.drafted": CandidateDrafted,
     "candidate.judged": CandidateJudged,
     "candidate.evaluated": CandidateEvaluated,
+    "candidate.failed": CandidateFailed,
     "alphas.ranked": AlphasRanked,
     "model.called": ModelCalled,
     "agent.failed": AgentFailed,

@@ -39,10 +39,13 @@ function end(status) {
   };
 }
 
+const run = () => {
+  element("status").textContent = element("status").className = "running";
+};
+
 const tell = {
-  "run.started": () => {
-    element("status").textContent = element("status").className = "running";
-  },
+  "run.started": run,
+  "run.resumed": run,
   "hypothesis.proposed": (data) => {
     round(data.round).querySelector(".statement").textContent = data.hypothesis.statement;
   },
@@ -66,6 +69,7 @@ const tell = {
     const failed = hints(data.checks);
     say(row, failed ? "refused" : "measured", failed ? "bad" : "lead", failed);
   },
+  "candidate.failed": (data) => say(candidates.get(data.candidate_id), "refused", "bad", hints(data.checks)),
   "factor.accepted": (data) => {
     count("accepted");
     const row = candidates.get(data.factor.lineage.candidate);

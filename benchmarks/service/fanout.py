@@ -7,14 +7,11 @@ event's latency runs from the time in its row, which is taken before the row is 
 import asyncio
 import json
 import multiprocessing
-import os
 import re
-import socket
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
@@ -27,6 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.service.servers import server
 from factors.evaluation import Evaluation, Evidence, HorizonMetrics, SplitMetrics, Standing, YearMetrics
 from factors.hypothesis import Candidate, Hypothesis
 from factors.verdict import Check, Verdict
@@ -36,6 +34,7 @@ from storage.runs import EventType, RunRequest
 EVENTS_A_SECOND: Final = 5.0
 """Of one run: a run that asks a language model has one to three, twenty offline runs on two cores have less each."""
 
+EXECUTOR: Final = "writer:1:0"
 BEFORE: Final = 2  # events of a run that is queued and started
 JOINING: Final = 100  # subscribers that connect at once
 _AT: Final = re.compile(rb'"seq":(\d+),"at":"([^"]+)"')
@@ -75,13 +74,15 @@ class Fanout:
 def fanout(subscribers: int = 1000, runs: int = 20, seconds: float = 20.0) -> Fanout:
     """Measure on a new home, with the records in SQLite."""
     context = multiprocessing.get_context("spawn")
-    with TemporaryDirectory() as folder, _server(Path(folder)) as (server, port):
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        many = stack.enter_context(server(Path(folder), ALPHAAGENT_QUOTA__STREAMS=str(2 * subscribers)))
         url = f"sqlite:///{folder}/records.sqlite"
+        stack.enter_context(_beating(url))
         with Records.open(url) as records:
             run_ids = [_begin(records) for _ in range(runs)]
         ready, joined = context.Pipe(duplex=False)
         answer, result = context.Pipe(duplex=False)
-        listening = context.Process(target=_subscribe, args=(port, run_ids, subscribers, joined, result))
+        listening = context.Process(target=_subscribe, args=(many.port, run_ids, subscribers, joined, result))
         listening.start()
         ready.recv()
         count = int(seconds * EVENTS_A_SECOND)
@@ -92,7 +93,7 @@ def fanout(subscribers: int = 1000, runs: int = 20, seconds: float = 20.0) -> Fa
         took = time.monotonic() - began
         seen: list[_Seen] = answer.recv()
         listening.join()
-        memory = _peak_memory(server.pid)
+        memory = _peak_memory(many.process.pid)
         with Records.open(url) as records:
             written = {run_id: records.feed.ends([run_id])[run_id] for run_id in run_ids}
     return _summary(seen, written, took, memory)
@@ -101,21 +102,26 @@ def fanout(subscribers: int = 1000, runs: int = 20, seconds: float = 20.0) -> Fa
 def _begin(records: Records) -> str:
     request = RunRequest(direction="volume shocks that overshoot", market="demo")
     run = records.create_run(request, universe="all", snapshot="s", seed=1, model="offline")
-    return records.start_run(run.id, f"{socket.gethostname()}:{os.getpid()}").id
+    return records.journal(run.id, EXECUTOR).start().id
 
 
 @contextmanager
-def _server(home: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    command = [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0"]
-    environment = {**os.environ, "ALPHAAGENT_HOME": str(home)}
-    with subprocess.Popen(  # noqa: S603 - our own command
-        command, env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            yield process, int(re.findall(r":(\d+) ", line)[0])
-        finally:
-            process.terminate()
+def _beating(url: str) -> Iterator[None]:
+    """Show that whoever writes the runs is alive, or the server would take them over."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        with Records.open(url) as records:
+            while not ended.wait(1.0):
+                records.queue.beat(EXECUTOR)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _peak_memory(pid: int) -> int:
@@ -134,9 +140,9 @@ def _write(url: str, run_ids: list[str], count: int) -> None:
         began = time.monotonic()
         for due, run_id in times:
             time.sleep(max(0.0, began + due - time.monotonic()))
-            records.append_event(run_id, *next(kinds[run_id]))
+            records.journal(run_id, EXECUTOR).append(*next(kinds[run_id]))
         for run_id in run_ids:
-            records.finish_run(run_id, "succeeded")
+            records.journal(run_id, EXECUTOR).finish("succeeded")
 
 
 def _payloads() -> list[tuple[EventType, dict[str, Any]]]:

@@ -18,14 +18,17 @@ from sqlalchemy import text
 
 from app import serving
 from app import streams as module
+from app.runner import current_user
 from app.serving import listen
 from app.streams import HEARTBEAT, Streams
 from app.topics import BACKLOG
 from storage import rows
 from storage.events import StreamedEvent
 from storage.feed import NO_RUN, Position
+from storage.principal import Principal
 from storage.records import Records
 from storage.runs import EventType, Progress, RunRequest
+from tests.telling import WRITER, beating
 
 LONG = "a message of an endpoint that fails " * 150
 
@@ -40,20 +43,23 @@ def records(request, tmp_path):
 @pytest.fixture(scope="module")
 def served(new_home, serve):
     """A running service."""
-    return serve(new_home())
+    return serve(new_home(), ALPHAAGENT_QUOTA__STREAMS="5000")
 
 
 @pytest.fixture(scope="module")
 def log(served):
     """The records of the service, written from this process: to the service it is another."""
-    with Records.open(f"sqlite:///{served.home}/records.sqlite") as opened:
+    url = f"sqlite:///{served.home}/records.sqlite"
+    with Records.open(url) as opened, beating(url):
         yield opened
 
 
-def begin(records, user="ada"):
+def begin(records, user=None):
+    """A running run of another process, of the user that a service without tokens knows unless it is another's."""
     request = RunRequest(direction="momentum", market="small")
-    run = records.create_run(request, universe="all", snapshot="s", seed=1, model="offline", user=user)
-    return records.start_run(run.id, "another:1").id
+    by = Principal(user or current_user(), "researcher")
+    run = records.create_run(request, universe="all", snapshot="s", seed=1, model="offline", by=by)
+    return records.journal(run.id, WRITER).start().id
 
 
 def write(records, run_id, count, message="so many"):
@@ -62,7 +68,7 @@ def write(records, run_id, count, message="so many"):
         with records._writing() as connection:
             rows.lock_open(connection, run_id)
             for number in range(start, min(start + 50, count)):
-                fault = {"round": number + 1, "agent": "idea", "kind": "server", "message": message}
+                fault = {"step": "idea", "round": number + 1, "agent": "idea", "kind": "server", "message": message}
                 rows.append(connection, run_id, "agent.failed", fault)
 
 
@@ -155,7 +161,7 @@ def test_the_seam_between_what_was_and_what_comes_has_no_gap_and_no_duplicate(se
         follower.start()
     for _ in range(100):
         write(log, run_id, 10)
-    log.finish_run(run_id, "succeeded")
+    log.journal(run_id, WRITER).finish("succeeded")
     for follower in followers:
         follower.join()
     expected = [
@@ -168,7 +174,7 @@ def test_the_seam_between_what_was_and_what_comes_has_no_gap_and_no_duplicate(se
 def test_a_run_that_is_over_is_told_in_pages_to_whoever_comes_late(served, log):
     run_id = begin(log)
     write(log, run_id, 3 * module.PAGE - 3)  # whole pages
-    log.finish_run(run_id, "failed", "no reason")
+    log.journal(run_id, WRITER).finish("failed", "no reason")
     count = 3 * module.PAGE
     assert seqs_of(whole(served, f"/runs/{run_id}/events")) == list(range(1, count + 1))
     for seen in (1, module.PAGE, count - 1):
@@ -177,7 +183,7 @@ def test_a_run_that_is_over_is_told_in_pages_to_whoever_comes_late(served, log):
 
 def test_who_has_seen_the_end_is_told_to_stay_away(served, log):
     run_id = begin(log)
-    log.finish_run(run_id, "cancelled")
+    log.journal(run_id, WRITER).finish("cancelled")
     for seen in (3, 4, 10**17):
         with Client(served, f"/runs/{run_id}/events", seen) as client:
             assert client.read() == (204, b"")
@@ -204,7 +210,7 @@ def test_a_row_that_an_older_version_wrote_is_told_as_it_is(served, log):
             text("INSERT INTO events (run_id, seq, at, type, data) VALUES (:run, 3, :at, 'candidate.judged', :data)"),
             {**old, "at": "2025-01-01 00:00:00.000000"},
         )
-    log.finish_run(run_id, "succeeded")
+    log.journal(run_id, WRITER).finish("succeeded")
     told = whole(served, f"/runs/{run_id}/events")
     assert told[2] == ("3", "candidate.judged", json.loads(log.events(run_id)[2].model_dump_json()))
     assert told[2][2]["data"] == {"x": [1, "\u56e0\n"]}
@@ -254,7 +260,7 @@ def test_a_thousand_broken_connections_lose_and_repeat_nothing(served, log):
     for _ in range(100):
         write(log, run_id, 3)
         time.sleep(0.02)
-    log.finish_run(run_id, "succeeded")
+    log.journal(run_id, WRITER).finish("succeeded")
     seen, broken = next(stages)
     assert broken >= 1000
     for frames in seen:
@@ -281,7 +287,7 @@ def test_a_client_that_does_not_read_is_dropped_and_costs_nobody_anything(served
             quick.wait(f'"seq":{2 + written},')  # though the others have stalled
         kept = BACKLOG * len(LONG)
         assert memory(served.process) - before < 3 * kept < 0.2 * len(slow) * written * len(LONG)
-        log.finish_run(run_id, "succeeded")
+        log.journal(run_id, WRITER).finish("succeeded")
         quick.wait("run.succeeded")
         quick.wait("\n\n")
         assert seqs_of(quick.frames()) == list(range(1, written + 4))
@@ -313,7 +319,7 @@ def test_heartbeats_come_while_nothing_happens(records, monkeypatch):
         async with Streams(records) as streams, aclosing(streams.of_run(run_id, 0)) as stream:
             received = [await anext(stream) for _ in range(2)]
             received += [await anext(stream) for _ in range(3)]
-            records.finish_run(run_id, "succeeded")
+            records.journal(run_id, WRITER).finish("succeeded")
             return received, [chunk async for chunk in stream]
 
     received, rest = asyncio.run(follow())
@@ -358,7 +364,7 @@ def by_run(frames):
 def test_all_runs_are_told_in_one_stream_through_any_number_of_drops(served, log):
     """Runs that are open, runs that begin and end meanwhile, and some that end at once."""
     over = begin(log)
-    log.finish_run(over, "cancelled")
+    log.journal(over, WRITER).finish("cancelled")
     runs, expected = [begin(log) for _ in range(3)], {}
     write(log, runs[0], 60)
 
@@ -371,13 +377,13 @@ def test_all_runs_are_told_in_one_stream_through_any_number_of_drops(served, log
         for run_id in runs[-3:]:
             write(log, run_id, 2)
         if number % 5 == 0:
-            log.finish_run(runs[-3], "succeeded")
+            log.journal(runs[-3], WRITER).finish("succeeded")
             runs += [begin(log), begin(log)]
-            log.finish_run(runs[-1], "failed", "at once")
+            log.journal(runs[-1], WRITER).finish("failed", "at once")
             runs.insert(0, runs.pop())
         time.sleep(0.02)
     for run_id in runs[-2:]:
-        log.finish_run(run_id, "succeeded")
+        log.journal(run_id, WRITER).finish("succeeded")
     expected.update({run_id: [event.seq for event in log.events(run_id)] for run_id in runs})
     seen, broken = next(stages)
     assert broken > 50
@@ -403,9 +409,9 @@ def test_a_stream_of_all_runs_goes_on_where_it_was_even_for_runs_that_came_and_w
     begun = asyncio.run(follow())
     assert by_run(begun) == {first: [1, 2], second: [1, 2]}
     write(records, first, 2)
-    records.finish_run(second, "succeeded")
+    records.journal(second, WRITER).finish("succeeded")
     third = begin(records)
-    records.finish_run(third, "succeeded")
+    records.journal(third, WRITER).finish("succeeded")
     fourth = begin(records)
     write(records, fourth, 1)
     expected = {first: [3, 4], second: [3], third: [1, 2, 3], fourth: [1, 2, 3]}
@@ -453,7 +459,7 @@ def test_a_user_is_told_of_no_other_s_runs_whatever_position_is_asked_for(record
         assert his not in told
         assert {records.run(run_id).user for run_id in told} == {"ada"}
         assert told[hers][: len(before)] == before
-        records.finish_run(new, "succeeded")
+        records.journal(new, WRITER).finish("succeeded")
 
 
 @pytest.mark.parametrize("number", ["", "x", "1", "A" * 22 + "B", "A" * 21 + "B", "A" * 49, "=", "\u00b2", "A" * 60000])
@@ -565,7 +571,7 @@ def test_progress_is_told_as_it_changes_and_at_most_five_times_a_second(served, 
         time.sleep(0.7)  # in which nothing changes
         assert {data["run_id"] for _, kind, data in both.frames() if kind == "run.progress"} == {run_id, other}
         seconds = time.monotonic() - began
-        log.finish_run(run_id, "succeeded")
+        log.journal(run_id, WRITER).finish("succeeded")
         client.wait("run.succeeded")
         client.wait("\n\n")
         frames = client.frames()
@@ -578,7 +584,7 @@ def test_progress_is_told_as_it_changes_and_at_most_five_times_a_second(served, 
     assert told_progress(whole(served, f"/runs/{run_id}/events")) == []
     assert log.run(run_id).progress == Progress(stage="evaluate", round=1, rounds=2, done=100, total=100)
     assert log.run(other).progress.stage == "idea"
-    log.finish_run(other, "succeeded")
+    log.journal(other, WRITER).finish("succeeded")
 
 
 # what is documented

@@ -17,7 +17,7 @@ def test_every_type_of_event_has_a_payload_and_is_told_apart_by_it():
 
 
 def test_a_payload_that_says_more_or_less_than_documented_is_none():
-    said = {"round": 1, "agent": "idea", "kind": "server", "message": "m"}
+    said = {"step": "idea 1", "round": 1, "agent": "idea", "kind": "server", "message": "m"}
     event = {**EVENT, "type": "agent.failed"}
     assert STREAMED.validate_python({**event, "data": said}).data.agent == "idea"
     for data in ({**said, "more": 1}, {"round": 1}, {**said, "kind": "bad luck"}):

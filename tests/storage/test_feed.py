@@ -9,22 +9,25 @@ from sqlalchemy import text
 
 from factors.errors import SettingError
 from storage.feed import _BEHIND, NO_RUN, Position
+from storage.principal import Principal
 from storage.records import Records
 from storage.runs import Progress, RunRequest
 
 
 def queue(records, user="ada"):
     request = RunRequest(direction="momentum", market="cn")
-    return records.create_run(request, universe="all", snapshot="s", seed=1, model="offline", user=user).id
+    return records.create_run(
+        request, universe="all", snapshot="s", seed=1, model="offline", by=Principal(user, "researcher")
+    ).id
 
 
 def begin(records, user="ada"):
-    return records.start_run(queue(records, user), "host:1").id
+    return records.journal(queue(records, user), "host:1").start().id
 
 
 def add(records, run_id, count):
     for number in range(count):
-        records.append_event(run_id, "alphas.ranked", {"alphas": number})
+        records.journal(run_id, "host:1").append("alphas.ranked", {"alphas": number})
 
 
 def told(entries):
@@ -60,9 +63,8 @@ def test_a_text_that_is_no_position_is_refused(text):
 
 def test_entries_are_the_events_as_json_whatever_they_hold(records):
     run_id = begin(records)
-    records.append_event(
-        run_id, "agent.failed", {"round": 1, "agent": "idea", "kind": "server", "message": "因\n\u2028\r"}
-    )
+    fault = {"step": "idea 1", "round": 1, "agent": "idea", "kind": "server", "message": "因\n\u2028\r"}
+    records.journal(run_id, "host:1").append("agent.failed", fault)
     entries = records.feed.events(run_id, 0, 10)
     assert [entry.text.decode() for entry in entries] == [event.model_dump_json() for event in records.events(run_id)]
     assert [(entry.seq, entry.type) for entry in entries] == [
@@ -77,7 +79,7 @@ def test_the_feed_gives_of_each_run_what_is_behind_its_place_and_no_more_than_as
     first, second, over = begin(records), begin(records), begin(records)
     add(records, first, 5)
     add(records, second, 5)
-    records.finish_run(over, "succeeded")
+    records.journal(over, "host:1").finish("succeeded")
     new, entries = records.feed.since(over, {first: 3, second: 7}, 3)
     assert (new, told(entries)) == ([], [(first, 4), (first, 5), (first, 6)])
     new, entries = records.feed.since(first, {first: 7}, 2)
@@ -92,7 +94,7 @@ def test_now_is_where_the_open_runs_are(records):
     first, second = begin(records, "ada"), queue(records, "bob")
     add(records, first, 3)
     over = begin(records)
-    records.finish_run(over, "failed", "-")
+    records.journal(over, "host:1").finish("failed", "-")
     assert records.feed.now() == (over, [(first, "ada", 5), (second, "bob", 1)])
     assert records.feed.ends([first, over, "nobody"]) == {first: 5, over: 3}
     assert records.feed.owners([first], second, over) == {first: "ada", over: "ada"}
@@ -162,7 +164,7 @@ def test_only_a_running_run_has_progress(records):
     assert records.run(waiting).progress is None
     assert records.run(running).progress == progress
     assert records.progress.running() == {running: progress.model_dump_json().encode()}
-    records.finish_run(running, "succeeded")
+    records.journal(running, "host:1").finish("succeeded")
     records.progress.write(running, progress.model_copy(update={"done": 3}))
     assert records.run(running).progress == progress
     assert records.progress.running() == {}

@@ -56,7 +56,7 @@ def test_an_empty_database_gets_every_table_and_its_revision(url):
     engine = create_engine(url)
     assert set(inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
     engine.dispose()
-    assert query(url, "SELECT version_num FROM alembic_version") == "0006"
+    assert query(url, "SELECT version_num FROM alembic_version") == "0008"
 
 
 def test_the_revisions_lead_to_the_schema(url):
