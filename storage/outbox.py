@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, exists, insert, select, update
 from uuid_utils import uuid7
 
 from storage.engine import reading, writing
 from storage.runs import TERMINAL, RunEvent
-from storage.schema import deliveries, events, runs, webhooks
+from storage.schema import deliveries, events, runs, tokens, webhooks
 
 PATIENCE: Final = timedelta(days=3)  # with a webhook that nothing can be delivered to
 TOLD: Final = frozenset({"factor.accepted", *(f"run.{status}" for status in TERMINAL)})
@@ -48,10 +48,15 @@ def enqueue(connection: Connection, event: RunEvent) -> None:
 
 
 def _wanting(connection: Connection, event: RunEvent) -> list[str]:
-    """The webhooks that may and want to hear of an event: of a private run its user's, of any other the team's."""
+    """The webhooks that may and want to hear of an event: of a private run its user's, of any other the team's.
+
+    Somebody whose tokens have all ended or been revoked has left the team.
+    """
     run = connection.execute(select(runs.c.user, runs.c.private).where(runs.c.id == event.run_id)).one()
     # Locked against deletion alone, or one deleted meanwhile would fail the run whose event this is.
-    query = select(webhooks.c.id, webhooks.c.events).where(webhooks.c.disabled_at.is_(None))
+    lasting = tokens.c.revoked_at.is_(None) & (tokens.c.expires_at.is_(None) | (tokens.c.expires_at > event.at))
+    belongs = exists().where(tokens.c.user == webhooks.c.user, lasting) | ~exists(select(tokens.c.id))
+    query = select(webhooks.c.id, webhooks.c.events).where(webhooks.c.disabled_at.is_(None), belongs)
     if run.private:
         query = query.where(webhooks.c.user == run.user)
     found = connection.execute(query.with_for_update(read=True, key_share=True))

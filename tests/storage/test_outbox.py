@@ -75,6 +75,20 @@ def test_a_private_run_is_told_of_to_its_own_user_s_webhooks(records):
     assert owed(records, other, "bob") == []
 
 
+def test_who_has_left_the_team_is_told_nothing_any_more(records):
+    admin, mine = Principal("eve", "admin"), hook(records)
+    other = records.people.create_token(admin, "bob", "researcher", None)
+    finish(records)
+    assert owed(records, mine) == []  # there are tokens now, of which ann has none
+    own = records.people.create_token(admin, "ann", "viewer", None)
+    finish(records)
+    assert len(owed(records, mine)) == 1
+    for token in (own, other):
+        records.people.revoke_token(admin, token.id)
+    finish(records)
+    assert len(owed(records, mine)) == 1
+
+
 def test_an_admin_sees_every_webhook_and_may_delete_it(records):
     admin = Principal("eve", "admin")
     mine = hook(records, "ann")
