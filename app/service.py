@@ -21,7 +21,7 @@ from app.egress import Egress
 from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.library import LibraryFactor, with_status
-from app.pages import login
+from app.pages import login, mining
 from app.paging import Limit, Page
 from app.promotion import promote
 from app.settings import Settings
@@ -94,7 +94,7 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
     service.add_middleware(BodyLimit)
     problems.install(service)
     service.include_router(routes)
-    for part in (events, tokens, quotas, webhooks, pages, login):
+    for part in (events, tokens, quotas, webhooks, pages, login, mining):
         service.include_router(part.routes)
     return service
 

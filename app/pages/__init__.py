@@ -1,6 +1,6 @@
 """Pages for people: the library by market, and all that is known of one factor.
 
-They need no script and no other host, and show what people and models wrote as text.
+They need no other host, and show what people and models wrote as text. The page of a run has a script, no other has.
 """
 
 import secrets
@@ -31,7 +31,7 @@ from storage.ledger import MarketLedger
 from storage.markets import Snapshot, list_markets, open_market
 from storage.principal import Principal
 
-SHOWN = 50  # factors of a market on one page
+SHOWN = 50  # factors of a market, or runs, on one page
 
 
 class PageRoute(APIRoute):
@@ -125,11 +125,23 @@ def post_retire_button(factor_id: str, principal: Admin, runner: Shared) -> Resp
     return RedirectResponse(f"/library/{quote(factor_id)}", HTTPStatus.SEE_OTHER)
 
 
-def page(request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **context: object) -> HTMLResponse:
-    """A page for whoever asks, which may load nothing and whose one style is known by its nonce."""
+def page(
+    request: Request,
+    template: str,
+    status: HTTPStatus = HTTPStatus.OK,
+    *,
+    scripted: bool = False,
+    **context: object,
+) -> HTMLResponse:
+    """A page for whoever asks, which may load nothing and whose one style is known by its nonce.
+
+    So is the script of a ``scripted`` page, which may ask this server alone.
+    """
     nonce = secrets.token_urlsafe(16)
+    script = f"script-src 'nonce-{nonce}'; connect-src 'self'; " if scripted else ""
     policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'nonce-{nonce}'; {script}"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
     headers = {
         "Cache-Control": "no-store",

@@ -1,7 +1,10 @@
 import re
 import shutil
 import sqlite3
+import subprocess
+from collections import Counter
 from contextlib import closing
+from typing import get_args
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,7 +15,7 @@ from app.runner import Runner, mine_here
 from app.service import create_service
 from app.settings import Settings
 from storage.records import Records
-from storage.runs import Budget, RunRequest
+from storage.runs import Budget, EventType, RunRequest
 from tests.local import local_client
 
 DASH = "\N{EN DASH}"
@@ -299,6 +302,79 @@ def test_a_page_loads_nothing_and_leaves_nothing(client, path):
     assert re.findall(r"<style[^>]*>", first.text) == [f'<style nonce="{nonce}">']
     assert nonce not in second.text
     assert not re.search(r"://|src=|style=|<script|<link|@import|url\(", first.text)
+
+
+# runs
+
+
+def test_runs_are_listed_newest_first_and_each_has_its_page(own, monkeypatch):
+    with Records.open(Settings(home=own).records_url) as records:
+        runner = Runner(Settings(home=own), records)
+        waiting = runner.submit(RunRequest(direction=SCRIPT, market="small"))
+        [newest, mined], _ = records.runs()
+    assert newest.id == waiting.id
+    with local_client(create_service(Settings(home=own))) as client:
+        page = client.get("/mining").text
+        assert re.findall(r'href="/mining/([\w-]+)"', page) == [newest.id, mined.id]
+        assert "3 of 3" in page
+        assert ESCAPED in page
+        assert "<script" not in page
+        assert ESCAPED in client.get(f"/mining/{newest.id}").text
+        monkeypatch.setattr(pages, "SHOWN", 1)
+        older = re.search(r'href="([^"]*)">older', client.get("/mining").text)[1]
+        assert f"/mining/{mined.id}" in client.get(older).text
+        assert client.get("/mining/nope").status_code == 404
+    with local_client(create_service(Settings(home=own / "none"))) as client:
+        assert "No run is there yet" in client.get("/mining").text
+
+
+def test_a_run_s_page_has_one_script_which_may_ask_nobody_but_us(client):
+    run_id = client.get("/runs").json()["items"][0]["id"]
+    first = client.get(f"/mining/{run_id}")
+    policy = first.headers["content-security-policy"]
+    nonce = re.search(r"script-src 'nonce-([\w-]{20,})'; connect-src 'self';", policy)[1]
+    assert re.findall(r"<script[^>]*>", first.text) == [f'<script nonce="{nonce}">']
+    assert "unsafe" not in policy
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|://|src=|style=| on\w+=", first.text)
+
+
+def test_the_script_of_a_run_s_page_knows_every_type_of_event(client):
+    run_id = client.get("/runs").json()["items"][0]["id"]
+    handled = set(re.findall(r'^  "([a-z]+\.[a-z]+)": ', client.get(f"/mining/{run_id}").text, re.MULTILINE))
+    assert handled == {*get_args(EventType), "run.progress"} - {"run.queued", "alphas.ranked"}
+
+
+def test_a_browser_shows_the_run_as_text(own, serve):
+    """The page after its script: what the log says, and what was written to be markup as text."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    with Records.open(Settings(home=own).records_url) as records:
+        [run], _ = records.runs()
+        counts = Counter(event.type for event in records.events(run.id))
+    with closing(sqlite3.connect(own / "records.sqlite")) as connection, connection:
+        named = "UPDATE events SET data = json_set(data, '$.candidate.name', ?) WHERE type = 'candidate.drafted'"
+        connection.execute(named, (SCRIPT,))
+    served = serve(own)
+    page = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom",
+         f"{served.url}/mining/{run.id}"],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    served.process.terminate()
+    assert '<span id="status" class="succeeded">succeeded</span>' in page
+    shown = {
+        name: int(re.search(rf'id="{name}">(\d+)<', page)[1]) for name in ("rounds", "judged", "evaluated", "accepted")
+    }
+    assert shown == {
+        "rounds": 3,
+        "judged": counts["candidate.judged"],
+        "evaluated": counts["candidate.evaluated"],
+        "accepted": len(run.accepted),
+    }
+    assert page.count("&lt;script&gt;alert('1')&lt;/script&gt;") == counts["candidate.drafted"]
+    assert page.count("<script") == 1
+    assert all(f'href="/library/{factor_id}"' in page for factor_id in run.accepted)
 
 
 # bars
