@@ -1,10 +1,12 @@
 """Events over HTTP: the streams of one run and of all, and where a client that comes back resumes."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Annotated, Any
+from time import monotonic
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import StreamingResponse
@@ -15,8 +17,12 @@ from app.dependencies import Followed, Shared
 from app.quotas import OneStream
 from factors.errors import SettingError
 from storage.events import StreamedEvent
-from storage.feed import Position
+from storage.feed import NO_RUN, Position
+from storage.people import People
+from storage.principal import Principal
 from storage.runs import TERMINAL, Run
+
+LOOK_SECONDS: Final = 10.0  #: after which a stream looks again whether its client may still read it
 
 LastEventId = Annotated[
     str | None, Header(description="The id of the last event that the client has got; the stream goes on behind it.")
@@ -36,6 +42,18 @@ class EventStream(StreamingResponse):
         """Send the frames; however that ends, so does the subscription."""
         async with aclosing(self._frames):
             await super().stream_response(send)
+
+
+async def _while_it_lasts(frames: AsyncGenerator[bytes], principal: Principal, people: People) -> AsyncGenerator[bytes]:
+    """The frames as long as what the principal has shown still holds, looked at every few seconds."""
+    looked = monotonic()
+    async with aclosing(frames):
+        async for chunk in frames:
+            if monotonic() - looked >= LOOK_SECONDS:
+                if not await asyncio.to_thread(people.lasts, principal.token):
+                    return
+                looked = monotonic()
+            yield chunk
 
 
 _DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -61,7 +79,11 @@ routes = APIRouter(default_response_class=EventStream, responses=_DOCUMENTED, de
     responses={204: {"description": "The run is over, and there is nothing more."}},
 )
 def get_run_events(
-    run: Annotated[Run, Depends(visible_run)], streams: Followed, runner: Shared, last_event_id: LastEventId = None
+    run: Annotated[Run, Depends(visible_run)],
+    principal: Viewer,
+    streams: Followed,
+    runner: Shared,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """A run's events from the first, or from behind `Last-Event-ID`, until its last; ids count them without gaps."""
     if last_event_id is not None and not re.fullmatch(r"[0-9]{1,18}", last_event_id):
@@ -72,7 +94,7 @@ def get_run_events(
         return Response(status_code=HTTPStatus.NO_CONTENT)
     if after > end:
         raise SettingError(f"Last-Event-ID must be the id of an event: the run's last is {end}, not {after}")
-    return EventStream(streams.of_run(run.id, after))
+    return EventStream(_while_it_lasts(streams.of_run(run.id, after), principal, runner.records.people))
 
 
 @routes.get("/events", status_code=HTTPStatus.OK)
@@ -87,6 +109,11 @@ def get_events(principal: Viewer, streams: Followed, runner: Shared, last_event_
         position = Position.parse(last_event_id)
         ends = runner.records.feed.ends(position.seqs)
         newest, _ = runner.records.feed.now()
-        if position.newest > newest or any(seq > ends.get(run_id, seq) for run_id, seq in position.seqs.items()):
+        strange = set(runner.records.feed.owners(position.seqs, NO_RUN, NO_RUN).values()) - {principal.user}
+        if (
+            strange
+            or position.newest > newest
+            or any(seq > ends.get(run_id, seq) for run_id, seq in position.seqs.items())
+        ):
             raise SettingError("Last-Event-ID must be the id of an event of this stream")
-    return EventStream(streams.of_runs(principal.user, position))
+    return EventStream(_while_it_lasts(streams.of_runs(principal.user, position), principal, runner.records.people))

@@ -66,6 +66,13 @@ class People:
         self._engine = engine
         self._has_tokens = False
 
+    def lasts(self, token_id: str | None) -> bool:
+        """Whether what somebody showed still holds: the token of that id, or for ``None`` that there is no token."""
+        if token_id is None:
+            return not self.has_tokens()
+        with reading(self._engine) as connection:
+            return connection.scalar(select(tokens.c.id).where(tokens.c.id == token_id, _valid())) is not None
+
     def has_tokens(self) -> bool:
         """Whether a token was ever made; one that was revoked counts, as a team without keys is not open again."""
         if not self._has_tokens:

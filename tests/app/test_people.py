@@ -18,6 +18,7 @@ from app.service import create_service
 from app.settings import Settings
 from factors.hypothesis import factor_id
 from factors.parse import parse
+from storage.feed import Position
 from storage.markets import open_market
 from storage.principal import Principal
 from storage.records import Records
@@ -149,7 +150,7 @@ class Team:
         key = self.keys[who]
         headers = ({"Authorization": f"Bearer {key}"} if key else {}) | options.pop("headers", {})
         if path == "/events":
-            headers["Last-Event-ID"] = "none"
+            headers = {"Last-Event-ID": "none"} | headers
         return send(method, self.url + path, headers=headers, **options)
 
     def records(self):
@@ -250,6 +251,24 @@ def test_the_stream_of_all_runs_is_of_one_s_own(team):
             if f'"run_id":"{own}"' in line:
                 break
     assert hers not in told
+
+
+def test_a_place_in_the_log_of_somebody_else_s_run_is_none(team):
+    """Or it would tell how long the log of a private run is."""
+    for seq in (0, 1, 10**6):
+        position = Position(team.hidden, {team.hidden: seq})
+        answer = team.ask("other", "GET", "/events", headers={"Last-Event-ID": str(position)})
+        assert answer.status_code == 422
+
+
+def test_a_stream_ends_soon_after_its_key_was_revoked(team):
+    made = team.ask("admin", "POST", "/tokens", json={"user": "leaver", "role": "viewer"}).json()
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    with httpx.stream("GET", f"{team.url}/events", headers=headers, verify=TLS, timeout=60) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 1000"
+        assert team.ask("admin", "DELETE", f"/tokens/{made['id']}").status_code == 204
+        assert [line for line in lines if line.startswith("data")] == []
 
 
 def test_no_answer_to_others_tells_a_word_of_a_private_run(team):
