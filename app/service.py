@@ -33,7 +33,7 @@ from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
 from storage.retirements import Retirement
-from storage.runs import Run, RunRequest
+from storage.runs import CandidateRecord, Run, RunRequest
 
 routes = APIRouter()
 
@@ -191,6 +191,15 @@ async def get_appraisal(factor_id: str, principal: Viewer, runner: Shared, evalu
         return appraised_factor(runner.settings, runner.records, runner.laboratories, factor, principal.user)
 
     return await to_thread.run_sync(appraisal, limiter=evaluations)
+
+
+@routes.get("/runs/{run_id}/candidates")
+def get_candidates(
+    run: Annotated[Run, Depends(visible_run)], runner: Shared, limit: Limit = 50, cursor: str | None = None
+) -> Page[CandidateRecord]:
+    """A run's candidates, first finished first: what the gate said, what was measured, and what was failed."""
+    items, following = runner.records.candidates(run.id, limit, cursor)
+    return Page(items=items, next_cursor=following)
 
 
 @routes.get("/runs/{run_id}/overfitting")

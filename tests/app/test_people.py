@@ -67,6 +67,7 @@ ACCESS = {
     "GET /runs/{run_id}": VIEWER,
     "POST /runs/{run_id}/cancel": (401, 403, 409, 403, 409),  # it has ended
     "GET /runs/{run_id}/events": VIEWER,
+    "GET /runs/{run_id}/candidates": VIEWER,
     "GET /runs/{run_id}/overfitting": VIEWER,
     "GET /static-offline-docs": (307,) * 5,  # its files are anybody's
     "GET /tokens": ADMIN,

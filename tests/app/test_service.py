@@ -138,6 +138,21 @@ def test_the_library_is_paged_and_each_factor_has_its_place(client):
     assert client.get("/factors", params={"market": "other"}).status_code == 404
 
 
+def test_a_run_s_candidates_are_paged_with_what_became_of_them(client):
+    run = client.post("/runs", json=SHORT).json()
+    follow(client, run["id"])
+    first = client.get(f"/runs/{run['id']}/candidates?limit=4").json()
+    rest = client.get(f"/runs/{run['id']}/candidates?cursor={first['next_cursor']}").json()
+    found = [*first["items"], *rest["items"]]
+    assert (len(first["items"]), rest["next_cursor"]) == (4, None)
+    assert len({one["candidate"]["id"] for one in found}) == len(found)
+    accepted = client.get(f"/runs/{run['id']}").json()["accepted"]
+    assert sum(one["accepted"] for one in found) == len(accepted)
+    for one in found:
+        checks = [*one["verdict"]["checks"], *one["admission"]]
+        assert one["accepted"] == (one["evaluation"] is not None and all(check["passed"] for check in checks))
+
+
 def test_a_factor_has_neighbours_among_all_but_itself(client):
     run = client.post("/runs", json=SHORT).json()
     follow(client, run["id"])
