@@ -78,7 +78,7 @@ def main() -> None:
         status = app(standalone_mode=False)
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        if "\n" in message:  # no command was named, and this is the help
+        if "Usage:" in message:  # no command was named, and this is the help
             typer.echo(message, err=True)
             raise SystemExit(2) from None
         _fail(message)

@@ -11,7 +11,9 @@ def status(pid):
     except (FileNotFoundError, ProcessLookupError):
         return {}
     fields = dict(line.split(":", 1) for line in lines)
-    return {} if fields["State"].split()[0] in "ZX" else {name: value.strip() for name, value in fields.items()}
+    # The first thread of a process may have ended while others of it still do.
+    over = fields["State"].split()[0] in "ZX" and int(fields.get("Threads", 1)) <= 1
+    return {} if over else {name: value.strip() for name, value in fields.items()}
 
 
 def workers(pid):

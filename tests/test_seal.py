@@ -177,7 +177,7 @@ def test_what_the_hold_out_said_of_factors_is_in_nothing_that_follows(new_home, 
         _, prompts = mined(cli, home, "--rounds", "3", "--seed", "7", model=True)
         mined(cli, home, *SEARCH)
         cli(home, "eval", "RANK($close - $low)", "--market", "small")
-        found[asked] = traces(home, without={"openings"}), prompts
+        found[asked] = traces(home, without={"openings", "audit"}), prompts
         with closing(Records.open(f"sqlite:///{Path(home)}/records.sqlite")) as records:
             assert records.openings.spent("small") == 2 * asked
     assert found[True] == found[False]

@@ -90,7 +90,7 @@ def traces(home, without=()):
         tables = [name for (name,) in records.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
         for table in ["runs", *(name for name in tables if name not in {"runs", *without})]:
             columns = [row[1] for row in records.execute(f"PRAGMA table_info({table})")]
-            kept = ", ".join(f'"{name}"' for name in columns if name not in {"seconds", "executor"})
+            kept = ", ".join(f'"{name}"' for name in columns if name not in {"seconds", "executor", "progress"})
             rows = records.execute(f"SELECT {kept} FROM {table} ORDER BY rowid").fetchall()
             found[table] = [tuple(map(plain, row)) for row in rows]
     return found

@@ -255,7 +255,9 @@ def test_check_survives_a_library_whose_columns_the_market_has_lost(new_home, cl
     with Records.open(Settings(home=home).records_url) as records:
         request = RunRequest(direction="vwap", market="small")
         run = records.create_run(request, universe="all", snapshot=lost.snapshot, seed=1, model="offline")
-        assert records.journal(run.id, "host").accept_factor(lost.model_copy(update={"run_id": run.id}))
+        journal = records.journal(run.id, "host")
+        journal.start()
+        assert journal.accept_factor(lost.model_copy(update={"run_id": run.id}))
     assert cli(home, "check", "RANK($close)", "--market", "small").status == 0
 
 

@@ -50,14 +50,14 @@ def home(new_home):
     with Records.open(f"sqlite:///{home}/records.sqlite") as records:
         records.webhooks.create(WebhookRequest(url="https://hooks.invalid/"), operator())
         run = records.create_run(RunRequest(**RUN), universe="all", snapshot="s", seed=2, model="offline")
-        records.queue.cancel(run.id)
+        records.queue.cancel(run.id, operator())
     return home
 
 
 @pytest.fixture(scope="module")
 def served(home, serve):
     """A service whose users may spend little, so that what is asked of it at random keeps no core busy."""
-    return serve(home, ALPHAAGENT_ALLOWANCE__CANDIDATES="40")
+    return serve(home, ALPHAAGENT_QUOTA__CANDIDATES="40")
 
 
 @pytest.fixture(scope="module")
