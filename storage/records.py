@@ -24,10 +24,12 @@ from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage import rows, schema, spending
+from storage.census import Census
 from storage.engine import connect, reading, writing
 from storage.ledger import Ledger
 from storage.migrations import upgrade
 from storage.openings import Openings
+from storage.retention import Pruner
 from storage.runs import (
     TERMINAL,
     Allowance,
@@ -54,6 +56,8 @@ class Records:
     Attributes:
         ledger: what the team has measured.
         openings: who has looked at the hold-out.
+        census: what there is, counted.
+        pruner: removes what is not to be kept.
 
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
     the run's status does not allow; an error changes nothing. Pages are read by key, so a row inserted
@@ -64,6 +68,8 @@ class Records:
         self._engine = engine
         self.ledger = Ledger(engine)
         self.openings = Openings(engine)
+        self.census = Census(engine)
+        self.pruner = Pruner(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -211,12 +217,11 @@ class Records:
             return spending.exceeded(connection, user, allowance)
 
     def events(self, run_id: str, after: int = 0, limit: int = 1000) -> list[RunEvent]:
-        """At most ``limit`` events with ``seq`` above ``after``, in order."""
-        table = schema.events
-        at = (table.c.run_id == run_id) & (table.c.seq > after)
-        query = rows.select_events().where(at).order_by(table.c.seq).limit(limit)
+        """At most ``limit`` events with ``seq`` above ``after``, in order; ``PrunedError`` where some were removed."""
+        event = schema.events.c
+        query = rows.select_events().where(event.run_id == run_id, event.seq > after).order_by(event.seq).limit(limit)
         with self._reading() as connection:
-            rows.require_run(connection, run_id)
+            rows.require_events(connection, run_id, after)
             return [rows.read_event(row) for row in connection.execute(query)]
 
     def record_trial(
@@ -290,8 +295,7 @@ class Records:
         self, run_id: str, limit: int | None = 50, cursor: str | None = None
     ) -> tuple[list[CandidateRecord], str | None]:
         """A page of a run's candidates, in the order they were recorded; all of them where ``limit`` is ``None``."""
-        table = schema.candidates
-        query = rows.select_candidates(run_id)
+        table, query = schema.candidates, rows.select_candidates(run_id)
         with self._reading() as connection:
             rows.require_run(connection, run_id)
             if cursor is not None:
