@@ -14,8 +14,9 @@ from pydantic_settings import SettingsError
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from app import display
+from app import display, logs
 from app.appraisal import appraised, ledger_of, overfitting, refusals
+from app.commands import backup
 from app.inspection import as_alphas, inspect, known_alphas
 from app.mining import mine_and_follow
 from app.panels import load_panel
@@ -55,6 +56,7 @@ zoo = typer.Typer(no_args_is_help=True, help="Known alphas, which a candidate mu
 app.add_typer(data, name="data")
 app.add_typer(zoo, name="zoo")
 app.add_typer(factors, name="factors")
+app.add_typer(backup.commands)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Market = Annotated[str, typer.Option(help="Name of an imported market.")]
@@ -67,7 +69,7 @@ Universe = Annotated[str | None, typer.Option(help="One of the market's universe
 
 def main() -> None:
     """Run the command line; a mistake in the request is one line on standard error and exit status 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(logging.WARNING)
     try:
         status = app(standalone_mode=False)
     except TyperException as error:

@@ -1,7 +1,6 @@
 """The runner: takes a request, mines, and leaves a finished run. The command line and the service both drive it."""
 
 import getpass
-import logging
 import os
 import secrets
 import socket
@@ -11,7 +10,11 @@ from collections.abc import Collection
 from functools import cache
 from queue import SimpleQueue
 
+import structlog
+
 from app.inspection import known_alphas
+from app.metrics import Metrics
+from app.observation import observed_run
 from app.panels import load_panel, load_sample
 from app.settings import Settings
 from factors.alphas import published
@@ -28,7 +31,7 @@ from storage.markets import Snapshot, open_market, versions
 from storage.records import Records
 from storage.runs import Run, RunRequest, SpentError
 
-logger = logging.getLogger(__name__)
+logger = structlog.stdlib.get_logger(__name__)
 
 OFFLINE = "offline"
 MAX_SEED = 2**31
@@ -37,9 +40,10 @@ MAX_SEED = 2**31
 class Runner:
     """Executes runs of one home; safe to share between threads."""
 
-    def __init__(self, settings: Settings, records: Records) -> None:
+    def __init__(self, settings: Settings, records: Records, metrics: Metrics | None = None) -> None:
         self.settings = settings
         self.records = records
+        self.metrics = metrics or Metrics()
         self.executor = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = threading.Event()
 
@@ -72,15 +76,24 @@ class Runner:
 
     def execute(self, run_id: str) -> Run:
         """Mine a queued run to its end; a failure is recorded on the run, which keeps what it had accepted."""
+        with observed_run(run_id):
+            run = self._execute(run_id)
+            logger.info("run ended", status=run.status, stopped=run.stopped, error=run.error)
+        return run
+
+    def _execute(self, run_id: str) -> Run:
         if self._stopping.is_set():
             return self.records.finish_run(run_id, "cancelled")
         run = self.records.start_run(run_id, self.executor)
+        logger.info("run started", user=run.user, market=run.market, model=run.model)
+        if run.started_at:
+            self.metrics.queue_seconds.observe((run.started_at - run.created_at).total_seconds())
         try:
             state = mine(self.workbench(run))
         except AlphaAgentError as error:
             return self.records.finish_run(run_id, "failed", str(error))
         except Exception as error:
-            logger.exception("run %s failed", run_id)
+            logger.exception("run failed")
             return self.records.finish_run(run_id, "failed", f"internal error: {type(error).__name__}")
         if state["stopped"] == "cancelled":
             return self.records.finish_run(run_id, "cancelled", stopped="cancelled")
@@ -94,6 +107,8 @@ class Runner:
         # container started again.
         for run in self.records.abandoned(lambda executor: executor != self.executor and is_alive(executor)):
             self.records.finish_run(run.id, "failed", "the process that ran it stopped")
+            logger.warning("run recovered", run_id=run.id)
+            self.metrics.recoveries.inc()
 
     def workbench(self, run: Run) -> Workbench:
         """The tools of a run that has started."""
@@ -135,6 +150,7 @@ class Runner:
             left=lambda name: self.records.left(run.user, allowance, name),
             cutoff=self.settings.training_cutoff(run.model),
             thresholds=self.settings.thresholds,
+            observe=self.metrics.node,
             spent=lambda: meter.spent or self.records.exceeded(run.user, allowance),
         )
 
@@ -167,7 +183,7 @@ class RunQueue:
             try:
                 self._runner.execute(run_id)
             except Exception:
-                logger.exception("run %s could not be recorded", run_id)
+                logger.exception("run could not be recorded", run_id=run_id)
 
 
 def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, str, str]:

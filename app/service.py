@@ -14,10 +14,12 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import pages, problems
+from app import health, pages, problems
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
 from app.dependencies import Shared
 from app.inspection import Inspection, inspect, known_alphas, read
+from app.metrics import Metrics
+from app.observation import Observed
 from app.promotion import promote
 from app.runner import Runner, RunQueue, current_user
 from app.settings import Settings
@@ -71,11 +73,13 @@ class OperatorEntry(BaseModel):
 
 def create_service(settings: Settings) -> FastAPI:
     """The service over one home."""
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
         with Records.open(settings.database_url) as records:
-            service.state.runner = Runner(settings, records)
+            metrics.watch(records.census)
+            service.state.runner = Runner(settings, records, metrics)
             service.state.runner.recover()
             service.state.queue = RunQueue(service.state.runner)
             service.state.closing = asyncio.Event()
@@ -86,12 +90,16 @@ def create_service(settings: Settings) -> FastAPI:
         title="AlphaAgent",
         summary="A team-shared alpha-mining server",
         lifespan=lifespan,
+        telemetry={"operation_spans": False},
         responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
     )
+    service.state.metrics = metrics
     service.add_middleware(HangUps)
+    service.add_middleware(Observed, metrics=metrics)
     problems.install(service)
     service.include_router(routes)
     service.include_router(pages.routes)
+    service.include_router(health.routes)
     return service
 
 
@@ -127,14 +135,20 @@ def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
     return int(last_event_id)
 
 
+def _run(run_id: str, runner: Shared) -> Run:
+    return runner.records.run(run_id)
+
+
+def _place(run: Annotated[Run, Depends(_run)], after: Annotated[int, Depends(_last_event)], runner: Shared) -> int:
+    """Where a stream begins; asked before it does, as it could not be refused any more."""
+    runner.records.events(run.id, after, limit=1)
+    return after
+
+
 def _own_site(sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
     """A form on another site must not open the hold-out for whoever looks at it; browsers say where it comes from."""
     if sec_fetch_site not in {None, "same-origin", "none"}:
         raise HTTPException(HTTPStatus.FORBIDDEN, "a page of another site cannot ask for this")
-
-
-def _run(run_id: str, runner: Shared) -> Run:
-    return runner.records.run(run_id)
 
 
 @routes.post("/runs", status_code=202)
@@ -162,7 +176,7 @@ def get_run(run: Annotated[Run, Depends(_run)]) -> Run:
 @routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
 async def get_events(
     run: Annotated[Run, Depends(_run)],
-    after: Annotated[int, Depends(_last_event)],
+    after: Annotated[int, Depends(_place)],
     request: Request,
     runner: Shared,
 ) -> AsyncIterable[ServerSentEvent]:
@@ -274,9 +288,3 @@ def get_operators() -> list[OperatorEntry]:
         for composite in COMPOSITES
     ]
     return operators + composites
-
-
-@routes.get("/healthz")
-def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
