@@ -21,10 +21,11 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from factors.errors import DataError, SettingError
 from storage.markets import published_files
@@ -129,10 +130,10 @@ def _manifest(source: Path) -> Backup:
 def _records(home: Path, database_url: str) -> Path:
     address = make_url(database_url)
     if address.get_backend_name() != "sqlite":
-        shown = address.set(drivername="postgresql", password=None).render_as_string()
+        shown = URL.create("postgresql", address.username, None, address.host, address.port, address.database)
         raise SettingError(
-            "the records are in PostgreSQL, whose own tool backs them up: "
-            f"pg_dump --format=custom --file=records.dump '{shown}'; copy {home / 'markets'} after that"
+            "the records are in PostgreSQL, whose own tool backs them up: pg_dump --format=custom --file=records.dump "
+            f"{quote(shown.render_as_string())}; copy {home / 'markets'} after that"
         )
     records = Path(str(address.database)).absolute()
     if records.parent != home.absolute():
