@@ -13,6 +13,7 @@ from factors.admission import Thresholds
 from factors.errors import SettingError
 from factors.regularization import Limits
 from graphs.endpoint import Endpoint
+from storage.retention import Retention
 from storage.runs import Allowance
 
 Home = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
         thresholds: what measured candidates are held to; ``ALPHAAGENT_THRESHOLDS__COST`` and so on.
         openings: how often hold-outs may be opened in a quarter; ``ALPHAAGENT_OPENINGS``.
         allowance: what a user's runs may spend in 24 hours; ``ALPHAAGENT_ALLOWANCE__MODEL_CALLS`` and so on.
+        retention: how long events of finished runs are kept; ``ALPHAAGENT_RETENTION__DAYS`` and ``…__BYTES``.
         openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
     """
@@ -52,6 +54,7 @@ class Settings(BaseSettings):
     thresholds: Thresholds = Thresholds()
     openings: int = Field(default=10, ge=0)
     allowance: Allowance = Allowance()
+    retention: Retention = Retention()
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
 

@@ -317,6 +317,22 @@ def test_closing_the_service_cancels_what_runs_and_what_waits():
         assert [event.type for event in records.events(second.id)] == ["run.queued", "run.cancelled"]
 
 
+@pytest.mark.usefixtures("home")
+def test_a_stream_of_events_that_were_removed_is_not_begun(monkeypatch):
+    monkeypatch.setenv("ALPHAAGENT_RETENTION__DAYS", "0")
+    with TestClient(create_service(Settings())) as client:
+        run = client.post("/runs", json=SHORT).json()
+        last = follow(client, run["id"])[-1][0]
+        told = client.get(f"/runs/{run['id']}").json()
+        with Records.open(Settings().database_url) as records:
+            assert records.pruner.prune(Settings().retention) == [run["id"]]
+        for seen in ({}, {"Last-Event-ID": str(last - 1)}):
+            assert_problem(client.get(f"/runs/{run['id']}/events", headers=seen), 410, run["id"], "were removed on")
+        assert follow(client, run["id"], **{"Last-Event-ID": str(last)}) == []
+        assert client.get(f"/runs/{run['id']}").json() == told
+        assert told["rounds"] == 2
+
+
 # streams of a live server
 
 
