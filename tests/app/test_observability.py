@@ -19,6 +19,7 @@ from uuid import UUID
 import httpx
 import pytest
 import structlog
+from dbos._logger import init_logger
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, SecretStr
 
@@ -254,7 +255,9 @@ def logged(monkeypatch):
     monkeypatch.setattr(sys, "stderr", written)
     root, showwarning = logging.getLogger(), logging.captureWarnings
     handlers, levels = root.handlers, {name: logging.getLogger(name).level for name in ("app", "graphs", "storage")}
+    init_logger()  # DBOS would write by itself
     logs.configure(logging.INFO, Keys(one=SecretStr('quo"ted-1'), more={"a": SecretStr("plain-2"), "b": None}))
+    init_logger()
     yield written
     root.handlers = handlers
     showwarning(False)

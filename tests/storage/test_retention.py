@@ -79,6 +79,17 @@ def test_a_pruned_run_is_the_run_that_it_was(records):
     assert records.run(other).rounds == 3
 
 
+def test_what_a_run_tells_is_summed_up_when_it_has_ended(records):
+    run_id = running(records, rounds=1)
+    records.pruner.prune(Retention(days=0))
+    assert records.run(run_id).rounds == 1
+    records.append_event(run_id, "round.completed", {})
+    assert records.run(run_id).rounds == 2
+    records.finish_run(run_id, "succeeded")
+    assert records.pruner.prune(Retention(days=0)) == [run_id]
+    assert (records.run(run_id).rounds, records.run(run_id).candidates) == (2, 2)
+
+
 def test_events_that_are_gone_are_said_to_be_gone(records):
     run_id = finished(records, days_ago=100)
     last = records.events(run_id)[-1].seq
