@@ -8,21 +8,23 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from app.inspection import read
-from app.panels import load_panel
-from app.runner import current_user
+from app.laboratories import Laboratories
 from app.settings import Settings
 from factors.admission import admission_checks
 from factors.evaluation import Evaluation
-from factors.evaluator import Evaluator
 from factors.expression import Expr
 from factors.hypothesis import Factor
+from factors.labels import HORIZONS
 from factors.measurement import around
 from factors.overfitting import Overfitting, overfitting_of
 from factors.parse import parse
-from factors.robustness import Robustness, robustness
+from factors.robustness import Robustness
 from factors.verdict import Check
-from storage.ledger import MarketLedger, Question, evaluated
+from graphs.laboratory import Laboratory
+from storage.idempotency import Once
+from storage.ledger import MarketLedger, Question
 from storage.markets import Snapshot, open_market
+from storage.principal import Principal
 from storage.records import Records
 from storage.runs import CandidateRecord, Run
 
@@ -51,61 +53,72 @@ class Appraisal(BaseModel):
     accepted: bool
 
 
-def appraise(settings: Settings, records: Records, request: EvaluationRequest, user: str) -> Appraisal:
-    """Measure a formula, or read what the ledger holds of it.
+def appraise(
+    settings: Settings,
+    records: Records,
+    laboratories: Laboratories,
+    request: EvaluationRequest,
+    by: Principal,
+    once: Once | None = None,
+) -> Appraisal:
+    """Measure a formula, or read what the ledger holds of it; asked ``once`` more, on the snapshot of the first time.
 
     Raises:
         NotFoundError: no such market or universe.
         FormulaError: not a formula over the market's columns.
+        SpentError: the user's quota has no room for it.
+        IdempotencyError: its key came with another request.
+        MeasurementError: the formula takes more than it may.
     """
-    snapshot = open_market(settings.home, request.market)
-    return appraised(settings, records, snapshot, parse(request.formula, snapshot.series), request.universe, user)
+    people = records.people
+    snapshot = open_market(settings.home, request.market, people.earlier(by, once))
+    expr, universe = parse(request.formula, snapshot.series), snapshot.universe(request.universe)
+    asked = people.ask_evaluation(by, snapshot.id, settings.quota, once)
+    snapshot = open_market(settings.home, request.market, asked)
+    return appraised(settings, records, laboratories.of(snapshot, universe), snapshot, expr, universe, by.user)
 
 
 def appraised(
     settings: Settings,
     records: Records,
+    laboratory: Laboratory,
     snapshot: Snapshot,
     expr: Expr,
-    universe: str | None,
+    universe: str,
     user: str,
     cutoff: date | None = None,
 ) -> Appraisal:
-    """The same of a parsed formula on a snapshot, also by what a model that had read to ``cutoff`` knew."""
-    universe = snapshot.universe(universe)
-    panel, labels = load_panel(snapshot, universe)
-    entry = evaluated(
-        records.ledger,
-        expr,
-        Evaluator(panel),
-        labels,
-        market=snapshot.market,
-        snapshot=snapshot.id,
-        universe=universe,
-        user=user,
-    )
-    horizon = labels.horizons[0]
-    evaluation = entry.evaluation(memory=around(entry.rank_ic, panel, cutoff, horizon))
+    """The same of a parsed formula in a snapshot's laboratory, also by what a model that had read to ``cutoff`` knew.
+
+    Raises what the laboratory does.
+    """
+    horizon = HORIZONS[0]
+    question = Question.of(expr, market=snapshot.market, snapshot=snapshot.id, universe=universe, horizon=horizon)
+    entry = records.ledger.measured(question, lambda: laboratory.measure(expr), user=user)
+    evaluation = entry.evaluation(memory=around(entry.rank_ic, laboratory.dates, cutoff, horizon))
     checks = admission_checks(evaluation, settings.thresholds)
     return Appraisal(
         evaluation=evaluation,
-        robustness=robustness(entry.rank_ic, entry.evidence, entry.splits, panel, horizon),
+        robustness=laboratory.robustness(entry.rank_ic, entry.evidence, entry.splits),
         checks=checks,
         accepted=all(check.passed for check in checks),
     )
 
 
-def appraised_factor(settings: Settings, records: Records, factor: Factor) -> Appraisal:
+def appraised_factor(
+    settings: Settings, records: Records, laboratories: Laboratories, factor: Factor, user: str
+) -> Appraisal:
     """A factor of the library on the snapshot that it was accepted on; a trial only if it is older than the ledger."""
     snapshot = open_market(settings.home, factor.market, factor.snapshot)
     cutoff = settings.training_cutoff(records.run(factor.run_id).model)
     expr = parse(factor.formula, snapshot.series)
-    return appraised(settings, records, snapshot, expr, factor.universe, current_user(), cutoff)
+    laboratory = laboratories.of(snapshot, factor.universe)
+    return appraised(settings, records, laboratory, snapshot, expr, factor.universe, user, cutoff)
 
 
 def refusals(candidates: Iterable[CandidateRecord]) -> dict[str, int]:
-    """How many measured candidates failed each check of admission, the most frequent first."""
-    failed = (check.name for one in candidates if one.evaluation for check in one.admission if not check.passed)
+    """How many candidates failed each check of admission, the most frequent first."""
+    failed = (check.name for one in candidates for check in one.admission if not check.passed)
     return dict(Counter(failed).most_common())
 
 

@@ -17,12 +17,15 @@ from typer.exceptions import TyperException
 from app import display, logs
 from app.appraisal import appraised, ledger_of, overfitting, refusals
 from app.commands import backup
+from app.commands.serve import serve, work
+from app.commands.token import tokens
+from app.engine import run_engine
 from app.inspection import as_alphas, inspect, known_alphas
+from app.library import with_status
 from app.mining import mine_and_follow
-from app.panels import load_panel
+from app.panels import laboratory, load_panel
 from app.promotion import promote
-from app.runner import Runner, check_request, current_user
-from app.serving import listen, run_service
+from app.runner import check_request, current_user, operator
 from app.settings import Settings
 from factors.alphas import published, read_alphas
 from factors.causality import prove
@@ -57,6 +60,9 @@ app.add_typer(data, name="data")
 app.add_typer(zoo, name="zoo")
 app.add_typer(factors, name="factors")
 app.add_typer(backup.commands)
+app.add_typer(tokens, name="token")
+app.command()(serve)
+app.command()(work)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Market = Annotated[str, typer.Option(help="Name of an imported market.")]
@@ -132,10 +138,9 @@ def mine(
     )
     settings = Settings()
     check_request(settings, request)  # before there are records, so that a refused request leaves no trace
-    with Records.open(settings.database_url) as records:
-        runner = Runner(settings, records)
-        runner.recover()
-        run, accepted = mine_and_follow(runner, request, quiet=as_json)
+    with run_engine(settings, room=0) as engine:
+        records = engine.runner.records
+        run, accepted = mine_and_follow(engine, request, quiet=as_json)
         tried, _ = records.candidates(run.id, limit=None)
         trials, chance = records.ledger.count(market), overfitting(records, run, tried)
     if as_json:
@@ -167,8 +172,9 @@ def evaluate_formula(
     snapshot = open_market(settings.home, market)
     universe = snapshot.universe(universe)
     expr = PARSERS[dialect](formula, snapshot.series)
-    with Records.open(settings.database_url) as records:
-        found = appraised(settings, records, snapshot, expr, universe, current_user())
+    with Records.open(settings.records_url) as records:
+        records.people.ask_evaluation(operator(), snapshot.id, settings.quota)
+        found = appraised(settings, records, laboratory(snapshot, universe), snapshot, expr, universe, current_user())
     if values is not None:
         panel, _ = load_panel(snapshot, universe)
         with Evaluator(panel).values(expr) as result:
@@ -191,7 +197,7 @@ def check(
     if market is not None:
         columns = open_market(settings.home, market).series
     expr = parse(formula, columns)
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         library = records.library(market) if market is not None else []
         found = inspect(expr, known_alphas(records.alphas(), library), settings.limits)
     if as_json:
@@ -231,7 +237,7 @@ def list_zoo(
     """The known alphas: published ones, then those imported, then a market's library."""
     settings = Settings()
     columns = STANDARD_FIELDS if market is None else open_market(settings.home, market).columns
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         library = [] if market is None else records.library(market)
         alphas = [*published(), *records.alphas(), *as_alphas(library)]
     entries = [
@@ -264,7 +270,7 @@ def import_zoo(
     except DataError as error:
         hint = "; older files may need --dialect legacy" if dialect != "legacy" else ""
         raise DataError(f"{error}{hint}") from error
-    with Records.open(Settings().database_url) as records:
+    with Records.open(Settings().records_url) as records:
         records.add_alphas(alphas)
     typer.echo(f"{len(alphas)} alphas of {source.name} are known now")
 
@@ -276,7 +282,7 @@ def ledger(
     """How much the team has tried on each market, what luck alone would show, and the openings of the hold-out left."""
     settings = Settings()
     markets = list_markets(settings.home, market)
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         found = [ledger_of(settings, records, snapshot.market) for snapshot in markets]
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
@@ -290,22 +296,13 @@ def operators() -> None:
     display.operators(Console(), OPERATORS.values(), COMPOSITES)
 
 
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
-) -> None:
-    """Start the service."""
-    run_service(Settings(), listen(host, port))
-
-
 @factors.command("list")
 def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
     """The accepted factors, newest first."""
     if market is not None:
         open_market(Settings().home, market)
-    with Records.open(Settings().database_url) as records:
-        found, _ = records.factors(market=market)
+    with Records.open(Settings().records_url) as records:
+        found = with_status(records, records.factors(market=market)[0])
     if as_json:
         typer.echo(json.dumps([factor.model_dump(mode="json") for factor in found], indent=2))
     else:
@@ -316,8 +313,8 @@ def list_factors(market: Annotated[str | None, typer.Option()] = None, as_json: 
 def promote_factor(factor_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Ask the sealed hold-out about a factor, once: exit status 0 live, 1 rejected, 2 not opened."""
     settings = Settings()
-    with Records.open(settings.database_url) as records:
-        opening = promote(settings, records, factor_id, current_user())
+    with Records.open(settings.records_url) as records:
+        opening = promote(settings, records, factor_id, operator())
     if as_json:
         typer.echo(opening.model_dump_json(indent=2))
     else:

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from app.runner import Runner
@@ -15,3 +16,14 @@ def _runner(request: Request) -> Runner:
 
 
 Shared = Annotated[Runner, Depends(_runner)]
+
+
+def _evaluations(request: Request) -> CapacityLimiter:
+    limiter = request.app.state.evaluations
+    if not isinstance(limiter, CapacityLimiter):
+        raise TypeError("the service has not started")
+    return limiter
+
+
+#: threads for requests that wait for a worker process, apart from those of all others, which they must not use up
+Evaluations = Annotated[CapacityLimiter, Depends(_evaluations)]

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -82,7 +82,7 @@ def _overfitting(found: Overfitting | None) -> str:
     )
 
 
-def factors(console: Console, found: list[Factor]) -> None:
+def factors(console: Console, found: Sequence[Factor]) -> None:
     """A table of factors with their figures on the valid split."""
     table = Table(
         title="Accepted factors: figures of the rank IC on the valid split", title_justify="left", show_lines=True

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -31,7 +31,6 @@ class Metrics:
         node_seconds: time that nodes of the state machine took, by node.
         queue_seconds: time that runs had waited when this process began them.
         subscribers: event streams that are open.
-        recoveries: runs that this process took up after another had left them.
     """
 
     def __init__(self) -> None:
@@ -57,9 +56,6 @@ class Metrics:
             registry=registry,
         )
         self.subscribers = Gauge("alphaagent_sse_subscribers", "Event streams that are open.", registry=registry)
-        self.recoveries = Counter(
-            "alphaagent_recoveries", "Runs taken up after another process had left them.", registry=registry
-        )
         ProcessCollector(registry=registry)
 
     def watch(self, census: Census) -> None:
@@ -102,6 +98,8 @@ def _of_runs(counts: Counts) -> Iterator[Metric]:
     since = counts.waiting_since
     waited = (datetime.now(UTC) - since).total_seconds() if since else 0.0
     yield GaugeMetricFamily("alphaagent_queue_oldest_seconds", "Time that the first of them has waited.", waited)
+    recoveries = "Runs taken up that another process had left."
+    yield CounterMetricFamily("alphaagent_recoveries", recoveries, value=counts.recoveries)
     candidates = CounterMetricFamily(
         "alphaagent_candidates", "Candidates by verdict: refused by the gate, rejected, accepted.", labels=["verdict"]
     )

@@ -1,46 +1,47 @@
-"""Mining from the command line: the run works in a thread while this one shows its events."""
+"""Mining from the command line: the engine works on the run while this shows its events."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 
+from app.engine import RunEngine
 from app.progress import RunProgress
-from app.runner import Runner
+from app.runner import operator
 from factors.hypothesis import Factor
-from storage.runs import Run, RunEvent, RunRequest
+from storage.runs import TERMINAL, Run, RunEvent, RunRequest
 
 POLL_SECONDS = 0.1
 
 
-def mine_and_follow(runner: Runner, request: RunRequest, *, quiet: bool) -> tuple[Run, list[Factor]]:
+def mine_and_follow(engine: RunEngine, request: RunRequest, *, quiet: bool) -> tuple[Run, list[Factor]]:
     """Execute a run and show its progress on standard error; Ctrl-C cancels it and keeps what it had accepted.
 
     Args:
-        runner: of the home to mine in.
+        engine: of the home to mine in.
         request: what to mine.
         quiet: show nothing.
 
     Returns:
         The finished run and its accepted factors as this run measured them, in order of acceptance.
     """
-    run = runner.submit(request)
+    records = engine.runner.records
+    run = engine.runner.submit(request, engine.executor)
     events: list[RunEvent] = []
-    with ThreadPoolExecutor(1) as worker, RunProgress(Console(stderr=True, quiet=quiet), run) as progress:
-        working = worker.submit(runner.execute, run.id)
+    with RunProgress(Console(stderr=True, quiet=quiet), run) as progress:
+        engine.work_on(run.id)
         finished = False
         while True:
             try:
-                fresh = runner.records.events(run.id, after=len(events))
+                fresh = records.events(run.id, after=len(events))
                 events.extend(fresh)
                 progress.show(fresh)
                 if finished and not fresh:
                     break
-                finished = working.done()
+                finished = records.run(run.id).status in TERMINAL
                 if not finished and not fresh:
                     time.sleep(POLL_SECONDS)
             except KeyboardInterrupt:
-                runner.cancel_all()
-        run = working.result()
+                records.queue.cancel(run.id, operator())
+                engine.wake()
     accepted = [Factor.model_validate(event.data["factor"]) for event in events if event.type == "factor.accepted"]
-    return run, accepted
+    return records.run(run.id), accepted

@@ -54,7 +54,8 @@ class Observed:
             method = scope["method"] if scope["method"] in _METHODS else _NO_METHOD
             route = getattr(scope.get("route"), "path", _NO_ROUTE)
             self._metrics.request_seconds.labels(method, route, status).observe((answered or ended) - began)
-            user = {"user": str(scope["state"]["user"])} if "user" in scope.get("state", {}) else {}
+            principal = scope.get("state", {}).get("principal")
+            user = {"user": principal.user} if principal else {}
             took = round(1000 * (ended - began), 1)
             logger.info("request", method=method, route=route, status=status, ms=took, **user)
 

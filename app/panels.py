@@ -18,6 +18,7 @@ from factors.mapping import read_array, read_mapping, write_array, write_mapping
 from factors.panel import Panel
 from factors.redundancy import Sample, readable, sample
 from factors.team import Team
+from graphs.laboratory import PanelLaboratory
 from storage.markets import Snapshot
 
 
@@ -39,6 +40,24 @@ def load_panel(snapshot: Snapshot, universe: str) -> tuple[Panel, Labels]:
 def _folder(snapshot: Snapshot, universe: str) -> Path:
     name = f"{snapshot.id}-{hashlib.sha256(universe.encode()).hexdigest()[:16]}"
     return snapshot.path.parent / ".panels" / name / _sources()
+
+
+def laboratory(
+    snapshot: Snapshot,
+    universe: str,
+    alphas: Iterable[Alpha] = (),
+    announce: Callable[[int], object] = lambda _: None,
+) -> PanelLaboratory:
+    """A laboratory in this process, which compares formulas with these alphas; ``announce`` as for the sample."""
+    panel, labels = load_panel(snapshot, universe)
+    return PanelLaboratory(
+        panel,
+        labels,
+        lambda evaluator: load_sample(snapshot, universe, alphas, evaluator, announce),
+        market=snapshot.market,
+        snapshot=snapshot.id,
+        universe=universe,
+    )
 
 
 def load_sample(

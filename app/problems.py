@@ -9,9 +9,22 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from app.auth import AuthenticationError, ForbiddenError
+from app.egress import EgressError
+from app.laboratories import WorkerError
 from app.observation import REQUEST_ID, current_request
-from factors.errors import AlphaAgentError, DataError, FormulaError, NotFoundError, ResearcherError, SettingError
+from factors.errors import (
+    AlphaAgentError,
+    DataError,
+    EvaluationStoppedError,
+    FormulaError,
+    MeasurementError,
+    NotFoundError,
+    ResearcherError,
+    SettingError,
+)
 from storage.census import UnavailableError
+from storage.idempotency import IdempotencyError
 from storage.openings import SealedError
 from storage.runs import PrunedError, RunStateError, SpentError
 
@@ -19,6 +32,11 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     SettingError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    AuthenticationError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    EgressError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    MeasurementError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,
@@ -26,6 +44,8 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     PrunedError: HTTPStatus.GONE,
     ResearcherError: HTTPStatus.BAD_GATEWAY,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    WorkerError: HTTPStatus.SERVICE_UNAVAILABLE,
+    EvaluationStoppedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -54,30 +74,40 @@ def status_of(error: Exception) -> HTTPStatus:
     return next(status for kind, status in STATUS.items() if isinstance(error, kind))
 
 
+def headers_of(error: Exception) -> dict[str, str]:
+    """What else the answer to an error of ours tells."""
+    if isinstance(error, SpentError) and error.retry_after is not None:
+        return {"Retry-After": str(error.retry_after)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, AuthenticationError) else {}
+
+
 def _domain(_: Request, error: Exception) -> JSONResponse:
     extra = {name: getattr(error, name) for name in ("position", "check") if hasattr(error, name)}
-    return _answer(status_of(error), str(error), **extra)
+    problem = answer(status_of(error), str(error), **extra)
+    problem.headers.update(headers_of(error))
+    return problem
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     errors = [{"pointer": "/" + "/".join(map(str, fault["loc"][1:])), "detail": str(fault["msg"])} for fault in faults]
     detail = "; ".join(f"{fault['pointer']}: {fault['detail']}" for fault in errors)
-    return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
+    return answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
 def _http(_: Request, error: Exception) -> JSONResponse:
     status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
-    answer = _answer(status, str(getattr(error, "detail", status.description)))
-    answer.headers.update(getattr(error, "headers", None) or {})
-    return answer
+    problem = answer(status, str(getattr(error, "detail", status.description)))
+    problem.headers.update(getattr(error, "headers", None) or {})
+    return problem
 
 
 def _internal(_: Request, error: Exception) -> JSONResponse:
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {type(error).__name__}")
+    return answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {type(error).__name__}")
 
 
-def _answer(status: HTTPStatus, detail: str, **extra: Any) -> JSONResponse:  # noqa: ANN401 - any JSON
+def answer(status: HTTPStatus, detail: str, **extra: Any) -> JSONResponse:  # noqa: ANN401 - any JSON
+    """A problem document as the answer to a request."""
     request_id = current_request()
     problem = Problem(title=status.phrase, status=status, detail=detail, request_id=request_id, **extra)
     headers = {REQUEST_ID: request_id} if request_id else {}

@@ -62,6 +62,7 @@ def _sentence(event: RunEvent) -> str:
         "candidate.drafted": lambda data: f"drafted: {data['candidate']['formula']}",
         "candidate.judged": lambda data: f"{'passed' if data['accepted'] else 'refused'}: {data['candidate_id']}",
         "candidate.evaluated": lambda data: f"measured: {data['evaluation']['formula']}",
+        "candidate.failed": lambda data: f"failed: {data['candidate_id']}, {data['checks'][0]['hint']}",
         "alphas.ranked": lambda data: f"ranking {data['alphas']} known alphas, once for this market",
         "factor.accepted": lambda data: f"accepted: {data['factor']['formula']}",
         "round.completed": lambda data: f"lesson: {(data['feedback'] or {}).get('lesson', 'none')}",

@@ -12,17 +12,18 @@ from factors.panel import Panel
 from factors.parse import parse
 from storage.markets import open_market, versions
 from storage.openings import Judgement, Opening, SealedError
+from storage.principal import Principal
 from storage.records import Records
 from storage.snapshot import Snapshot
 
 
-def promote(settings: Settings, records: Records, factor_id: str, user: str) -> Opening:
+def promote(settings: Settings, records: Records, factor_id: str, by: Principal) -> Opening:
     """Open the hold-out of a factor's snapshot for it.
 
     Raises:
         NotFoundError: no such factor, its snapshot is gone, or has no hold-out.
-        SealedError: the hold-out was opened for it already, has been looked at in sample since, or the quarter's
-            openings are spent.
+        SealedError: the hold-out was opened for it already, has been looked at in sample since, the factor is retired,
+            or the quarter's openings are spent.
     """
     factor = records.factor(factor_id)
     snapshot = open_market(settings.home, factor.market, factor.snapshot)
@@ -38,7 +39,7 @@ def promote(settings: Settings, records: Records, factor_id: str, user: str) -> 
     def judge(bars: Frame) -> Judgement:
         return _judged(factor, snapshot, bars, settings, model)
 
-    return records.openings.open(snapshot, factor, judge, user=user, budget=settings.openings)
+    return records.openings.open(snapshot, factor, judge, by=by, budget=settings.openings)
 
 
 def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings, model: str) -> Judgement:
@@ -54,7 +55,7 @@ def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings,
         horizon=factor.horizon,
         splits=dict(found.splits),
         evidence=found.evidence,
-        memory=around(found.rank_ic, panel, settings.training_cutoff(model), factor.horizon),
+        memory=around(found.rank_ic, panel.dates, settings.training_cutoff(model), factor.horizon),
     )
     return evaluation, promotion_checks(evaluation, _in_sample(factor), settings.thresholds)
 

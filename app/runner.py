@@ -1,35 +1,33 @@
 """The runner: takes a request, mines, and leaves a finished run. The command line and the service both drive it."""
 
 import getpass
-import os
 import secrets
-import socket
-import threading
 import time
-from collections.abc import Collection
-from functools import cache
-from queue import SimpleQueue
+from collections.abc import Callable, Collection
 
 import structlog
 
 from app.inspection import known_alphas
+from app.laboratories import Laboratories
 from app.metrics import Metrics
-from app.observation import observed_run
-from app.panels import load_panel, load_sample
 from app.settings import Settings
 from factors.alphas import published
 from factors.errors import AlphaAgentError, FormulaError
-from factors.evaluator import Evaluator
 from factors.hypothesis import Factor
 from factors.parse import parse
-from graphs.machine import mine
+from graphs.checkpoints import Saver
+from graphs.machine import SuspendedError, mine
 from graphs.metering import Meter
+from graphs.notebook import Notebook
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
+from storage.idempotency import Once
+from storage.journal import Journal
 from storage.markets import Snapshot, open_market, versions
+from storage.principal import Principal
 from storage.records import Records
-from storage.runs import Run, RunRequest, SpentError
+from storage.runs import FencedError, Run, RunRequest, TerminalStatus
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -38,26 +36,46 @@ MAX_SEED = 2**31
 
 
 class Runner:
-    """Executes runs of one home; safe to share between threads."""
+    """Submits and executes runs of one home; safe to share between threads.
 
-    def __init__(self, settings: Settings, records: Records, metrics: Metrics | None = None) -> None:
+    Args:
+        settings: of the home.
+        records: of its research.
+        saver: keeps the checkpoints of runs; without one a run cannot go on once it was cut off.
+        metrics: of the process.
+    """
+
+    def __init__(
+        self, settings: Settings, records: Records, saver: Saver | None = None, metrics: Metrics | None = None
+    ) -> None:
         self.settings = settings
         self.records = records
         self.metrics = metrics or Metrics()
-        self.executor = f"{socket.gethostname()}:{os.getpid()}"
-        self._stopping = threading.Event()
+        self._saver = saver
+        self.laboratories = Laboratories(settings)
 
-    def submit(self, request: RunRequest) -> Run:
-        """Check a request and record it as a queued run.
+    def submit(
+        self,
+        request: RunRequest,
+        executor: str | None = None,
+        by: Principal | None = None,
+        once: Once | None = None,
+    ) -> Run:
+        """Check a request and record it as a queued run, for any process or for that of an executor alone.
 
-        Raises what :func:`check_request` does, and ``SpentError`` where the user's allowance is used up.
+        It is this process' user's unless it is somebody else's.
+
+        Where it was carried out ``once`` before, that is the run of then as it stands.
+
+        Raises what :func:`check_request` does, ``SpentError`` where the user's quota has no room, and
+        ``IdempotencyError`` where its key came with another request.
         """
+        by, people = by or operator(), self.records.people
+        known = people.earlier(by, once)
+        if known is not None:
+            return self.records.run(known)
         snapshot, universe, model = check_request(self.settings, request)
         limits = self.settings.limits.changed(request.limits, self.settings.loosest_limits)
-        user = current_user()
-        used_up = self.records.exceeded(user, self.settings.allowance)
-        if used_up:
-            raise SpentError(used_up)
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
         return self.records.create_run(
             request,
@@ -65,59 +83,80 @@ class Runner:
             snapshot=snapshot.id,
             seed=seed,
             model=model,
-            user=user,
+            by=by,
             limits=limits,
-            executor=self.executor,
+            executor=executor,
+            quota=people.quota(by.user, self.settings.quota),
+            once=once,
         )
 
-    def cancel_all(self) -> None:
-        """Ask every run of this process, waiting ones too, to stop before its next evaluation."""
-        self._stopping.set()
+    def runs_of(self, user: str) -> int:
+        """Most runs of a user that are worked on at once."""
+        return self.records.people.quota(user, self.settings.quota).concurrent_runs
 
-    def execute(self, run_id: str) -> Run:
-        """Mine a queued run to its end; a failure is recorded on the run, which keeps what it had accepted."""
-        with observed_run(run_id):
-            run = self._execute(run_id)
-            logger.info("run ended", status=run.status, stopped=run.stopped, error=run.error)
-        return run
+    def execute(self, journal: Journal, stop: Callable[[], bool], seconds: Callable[[], float]) -> Run:
+        """Mine a running run to its end; a failure is recorded on the run, which keeps what it had accepted.
 
-    def _execute(self, run_id: str) -> Run:
-        if self._stopping.is_set():
-            return self.records.finish_run(run_id, "cancelled")
-        run = self.records.start_run(run_id, self.executor)
-        logger.info("run started", user=run.user, market=run.market, model=run.model)
-        if run.started_at:
-            self.metrics.queue_seconds.observe((run.started_at - run.created_at).total_seconds())
+        Args:
+            journal: of the run.
+            stop: whether the run shall end; it may raise ``SuspendedError``, which leaves the run as it stands.
+            seconds: time worked since it was last counted.
+
+        Raises:
+            FencedError: another process works on the run.
+            SuspendedError: see above.
+        """
+        run = self._begun(journal.run_id)
         try:
-            state = mine(self.workbench(run))
+            state = mine(self.workbench(run, journal, stop), self._saver)
+        except (SuspendedError, FencedError):
+            raise
         except AlphaAgentError as error:
-            return self.records.finish_run(run_id, "failed", str(error))
+            return self._finish(journal, "failed", str(error), seconds=seconds())
         except Exception as error:
             logger.exception("run failed")
-            return self.records.finish_run(run_id, "failed", f"internal error: {type(error).__name__}")
+            return self._finish(journal, "failed", f"internal error: {type(error).__name__}", seconds=seconds())
         if state["stopped"] == "cancelled":
-            return self.records.finish_run(run_id, "cancelled", stopped="cancelled")
+            return self._finish(journal, "cancelled", stopped="cancelled", seconds=seconds())
         if state["faults"] and not state["hypotheses"]:
-            return self.records.finish_run(run_id, "failed", state["faults"][0])
-        return self.records.finish_run(run_id, "succeeded", stopped=state["stopped"])
+            return self._finish(journal, "failed", state["faults"][0], seconds=seconds())
+        return self._finish(journal, "succeeded", stopped=state["stopped"], seconds=seconds())
 
-    def recover(self) -> None:
-        """Fail the runs whose process is gone, so that nobody waits for them."""
-        # A process that starts runs nothing yet: what is in its name was left by one of the same id, as in a
-        # container started again.
-        for run in self.records.abandoned(lambda executor: executor != self.executor and is_alive(executor)):
-            self.records.finish_run(run.id, "failed", "the process that ran it stopped")
-            logger.warning("run recovered", run_id=run.id)
-            self.metrics.recoveries.inc()
+    def _begun(self, run_id: str) -> Run:
+        """The run, of which it is told that it was started, or that it goes on."""
+        run = self.records.run(run_id)
+        resumed = self.records.all_events(run_id, {"run.resumed"})
+        if run.started_at and not resumed:
+            self.metrics.queue_seconds.observe((run.started_at - run.created_at).total_seconds())
+        told = "run resumed" if resumed else "run started"
+        logger.info(told, user=run.user, market=run.market, model=run.model)
+        return run
 
-    def workbench(self, run: Run) -> Workbench:
-        """The tools of a run that has started."""
+    def _finish(
+        self,
+        journal: Journal,
+        status: TerminalStatus,
+        error: str | None = None,
+        *,
+        stopped: str | None = None,
+        seconds: float,
+    ) -> Run:
+        run = journal.finish(status, error, stopped, seconds)
+        logger.info("run ended", status=run.status, stopped=run.stopped, error=run.error)
+        self.forget(run.id)
+        return run
+
+    def forget(self, run_id: str) -> None:
+        """Remove the checkpoints of a run that has ended."""
+        if self._saver is not None:
+            self._saver.delete_thread(run_id)
+
+    def workbench(self, run: Run, journal: Journal, stop: Callable[[], bool] = bool) -> Workbench:
+        """The tools of a run that has started; it goes on from what it has found before."""
         snapshot = open_market(self.settings.home, run.market, run.snapshot)
-        panel, labels = load_panel(snapshot, run.universe)
-        deadline = time.monotonic() + run.budget.seconds
-        evaluator = Evaluator(panel, stop=lambda: self._stopping.is_set() or time.monotonic() >= deadline)
-        allowance = self.settings.allowance
-        meter = Meter(self.records, run.id, allowance, deadline, self._stopping.is_set)
+        deadline = time.monotonic() + run.budget.seconds - run.seconds
+        allowance = self.records.people.quota(run.user, self.settings.quota)
+        meter = Meter(journal, allowance, deadline, stop)
         first = self.records.first_like(run)
         began = (first.started_at if first else None) or run.started_at
         imported = self.records.alphas(before=began)
@@ -126,26 +165,24 @@ class Runner:
         library = [
             one
             for one in self.records.library(run.market, before=began)
-            if one.snapshot in past and readable(one, panel.fields)
+            if one.snapshot in past and readable(one, snapshot.series)
         ]
         return Workbench(
             run=run,
             researcher=researcher(self.settings, run.model, meter),
-            evaluator=evaluator,
-            labels=labels,
+            laboratory=self.laboratories.of(
+                snapshot,
+                run.universe,
+                [*published(), *imported],
+                stop=lambda: stop() or time.monotonic() >= deadline,
+                announce=lambda count: journal.append("alphas.ranked", {"alphas": count}, "alphas ranked"),
+            ),
             library=tuple(library),
             known=known_alphas(imported, library),
-            sample=cache(
-                lambda: load_sample(
-                    snapshot,
-                    run.universe,
-                    [*published(), *imported],
-                    evaluator,
-                    lambda count: self.records.append_event(run.id, "alphas.ranked", {"alphas": count}),
-                )
-            ),
             records=self.records,
-            cancelled=self._stopping.is_set,
+            journal=journal,
+            notebook=Notebook.read(self.records, run.id),
+            cancelled=stop,
             deadline=deadline,
             left=lambda name: self.records.left(run.user, allowance, name),
             cutoff=self.settings.training_cutoff(run.model),
@@ -155,35 +192,11 @@ class Runner:
         )
 
 
-class RunQueue:
-    """Executes runs one after another in a thread, as one keeps the cores busy by itself.
-
-    The thread is a daemon: a run that waits for a slow model must not keep the process from ending. Its run is
-    failed by the next :meth:`Runner.recover`.
-    """
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._waiting: SimpleQueue[str | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
-        self._thread.start()
-
-    def put(self, run_id: str) -> None:
-        """Execute a queued run after those put before it."""
-        self._waiting.put(run_id)
-
-    def close(self, seconds: float) -> None:
-        """Cancel the runs and wait at most so many seconds for them to end."""
-        self._runner.cancel_all()
-        self._waiting.put(None)
-        self._thread.join(seconds)
-
-    def _work(self) -> None:
-        for run_id in iter(self._waiting.get, None):
-            try:
-                self._runner.execute(run_id)
-            except Exception:
-                logger.exception("run could not be recorded", run_id=run_id)
+def mine_here(runner: Runner, request: RunRequest) -> Run:
+    """Mine a request to its end in this thread, for those who need no queue and nothing that lasts."""
+    journal = runner.records.journal(runner.submit(request, "here").id, "here")
+    journal.start()
+    return runner.execute(journal, bool, float)
 
 
 def check_request(settings: Settings, request: RunRequest) -> tuple[Snapshot, str, str]:
@@ -223,18 +236,17 @@ def current_user() -> str:
         return "local"
 
 
-def is_alive(executor: str) -> bool:
-    """Whether the process that an executor names still runs; one on another host is taken to."""
-    host, _, pid = executor.rpartition(":")
-    if host != socket.gethostname():
-        return True
+def operator() -> Principal:
+    """The user of this process, who has its records in hand and so may do everything."""
+    return Principal(current_user(), "admin")
+
+
+def shall_end(stop: Callable[[], bool]) -> bool:
+    """Whether a run shall end or stop where it stands, for those who must not raise."""
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        return stop()
+    except SuspendedError:
         return True
-    return True
 
 
 def readable(factor: Factor, fields: Collection[str]) -> bool:

@@ -2,53 +2,58 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Annotated, Generic, TypeVar
+from contextlib import ExitStack, asynccontextmanager
+from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import health, pages, problems
+from app import health, pages, problems, quotas, tokens, webhooks
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
-from app.dependencies import Shared
+from app.auth import Admin, Researcher, Viewer, own_run, visible_run
+from app.body_limit import BodyLimit
+from app.deliverer import Deliverer
+from app.dependencies import Evaluations, Shared
+from app.egress import Egress
+from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
+from app.library import LibraryFactor, with_status
 from app.metrics import Metrics
 from app.observation import Observed
+from app.pages import login
+from app.paging import Limit, Page
 from app.promotion import promote
-from app.runner import Runner, RunQueue, current_user
+from app.quotas import OneStream
 from app.settings import Settings
 from factors.errors import SettingError
-from factors.hypothesis import Factor
 from factors.operators import COMPOSITES, OPERATORS
 from factors.overfitting import Overfitting
+from storage.idempotency import Once
 from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
-from storage.records import Records
+from storage.retirements import Retirement
 from storage.runs import TERMINAL, Run, RunRequest
 
 POLL_SECONDS = 0.2
-DRAIN_SECONDS = 4
 
 routes = APIRouter()
 
-Item = TypeVar("Item")
-Limit = Annotated[int, Query(ge=1, le=200)]
-
-
-class Page(BaseModel, Generic[Item]):
-    """A page of a list; ``next_cursor`` is null on the last."""
-
-    model_config = ConfigDict(frozen=True)
-
-    items: list[Item]
-    next_cursor: str | None
+RequestKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern="^[!-~]{1,200}$",
+        description="A name for this request, of your own: sent again with it, it is not carried out again.",
+    ),
+]
 
 
 class OperatorEntry(BaseModel):
@@ -71,18 +76,22 @@ class OperatorEntry(BaseModel):
     expansion: str | None = None
 
 
-def create_service(settings: Settings) -> FastAPI:
-    """The service over one home."""
-    metrics = Metrics()
+def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
+    """The service over one home, which posts to the public internet unless it is given another way out."""
+    metrics, open_streams = Metrics(), Counter[str]()
+    metrics.subscribers.set_function(open_streams.total)
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
-        with Records.open(settings.database_url) as records:
-            metrics.watch(records.census)
-            service.state.runner = Runner(settings, records, metrics)
-            service.state.runner.recover()
-            service.state.queue = RunQueue(service.state.runner)
+        with ExitStack() as stack:
+            # The engine waits for databases, which the event loop must not.
+            engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency, metrics))
+            metrics.watch(engine.runner.records.census)
+            service.state.engine, service.state.runner = engine, engine.runner
+            service.state.evaluations = CapacityLimiter(settings.workers)
             service.state.closing = asyncio.Event()
+            service.state.egress = egress or Egress()
+            stack.enter_context(Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work())
             yield
             await drain(service)
 
@@ -93,13 +102,15 @@ def create_service(settings: Settings) -> FastAPI:
         telemetry={"operation_spans": False},
         responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
     )
-    service.state.metrics = metrics
+    service.state.metrics, service.state.open_streams = metrics, open_streams
+    service.state.logins = login.Attempts()
+    service.add_middleware(BodyLimit)
     service.add_middleware(HangUps)
     service.add_middleware(Observed, metrics=metrics)
     problems.install(service)
     service.include_router(routes)
-    service.include_router(pages.routes)
-    service.include_router(health.routes)
+    for part in (tokens, quotas, webhooks, pages, login, health):
+        service.include_router(part.routes)
     return service
 
 
@@ -121,9 +132,9 @@ class HangUps:
 
 
 async def drain(service: FastAPI) -> None:
-    """Cancel all runs, give them a moment to end, then end the event streams; once is enough."""
+    """Have the runs stop where they stand, give up evaluations, then end the event streams; once is enough."""
     if not service.state.closing.is_set():
-        await asyncio.to_thread(service.state.queue.close, DRAIN_SECONDS)
+        await asyncio.to_thread(service.state.engine.close, DRAIN_SECONDS)
         service.state.closing.set()
 
 
@@ -135,47 +146,58 @@ def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
     return int(last_event_id)
 
 
-def _run(run_id: str, runner: Shared) -> Run:
-    return runner.records.run(run_id)
-
-
-def _place(run: Annotated[Run, Depends(_run)], after: Annotated[int, Depends(_last_event)], runner: Shared) -> int:
+def _place(
+    run: Annotated[Run, Depends(visible_run)], after: Annotated[int, Depends(_last_event)], runner: Shared
+) -> int:
     """Where a stream begins; asked before it does, as it could not be refused any more."""
     runner.records.events(run.id, after, limit=1)
     return after
 
 
-def _own_site(sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
-    """A form on another site must not open the hold-out for whoever looks at it; browsers say where it comes from."""
-    if sec_fetch_site not in {None, "same-origin", "none"}:
-        raise HTTPException(HTTPStatus.FORBIDDEN, "a page of another site cannot ask for this")
+def _once(key: str | None, act: str, body: BaseModel) -> Once | None:
+    return None if key is None else Once.of(key, act, body)
 
 
 @routes.post("/runs", status_code=202)
-def post_run(body: RunRequest, request: Request, response: Response, runner: Shared) -> Run:
+def post_run(
+    body: RunRequest,
+    request: Request,
+    response: Response,
+    principal: Researcher,
+    runner: Shared,
+    key: RequestKey = None,
+) -> Run:
     """Queue a run."""
-    run = runner.submit(body)
-    request.app.state.queue.put(run.id)
+    run = runner.submit(body, by=principal, once=_once(key, "run", body))
+    request.app.state.engine.wake()
     response.headers["Location"] = f"/runs/{run.id}"
     return run
 
 
 @routes.get("/runs")
-def get_runs(runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Page[Run]:
-    """The team's runs, newest first."""
-    items, following = runner.records.runs(limit, cursor)
+def get_runs(principal: Viewer, runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Page[Run]:
+    """The team's runs, newest first; private ones only of one's own."""
+    items, following = runner.records.runs(limit, cursor, principal)
     return Page(items=items, next_cursor=following)
 
 
 @routes.get("/runs/{run_id}")
-def get_run(run: Annotated[Run, Depends(_run)]) -> Run:
+def get_run(run: Annotated[Run, Depends(visible_run)]) -> Run:
     """One run as it stands."""
     return run
 
 
-@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
+@routes.post("/runs/{run_id}/cancel", status_code=202)
+def post_cancel(run: Annotated[Run, Depends(own_run)], principal: Researcher, request: Request, runner: Shared) -> Run:
+    """End a run: at once while it waits, otherwise within its next evaluation; it keeps what it has accepted."""
+    run = runner.records.queue.cancel(run.id, principal)
+    request.app.state.engine.wake()
+    return run
+
+
+@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[OneStream])
 async def get_events(
-    run: Annotated[Run, Depends(_run)],
+    run: Annotated[Run, Depends(visible_run)],
     after: Annotated[int, Depends(_place)],
     request: Request,
     runner: Shared,
@@ -198,61 +220,78 @@ async def get_events(
 
 @routes.get("/factors")
 def get_factors(
-    runner: Shared, market: str | None = None, limit: Limit = 50, cursor: str | None = None
-) -> Page[Factor]:
+    _: Viewer, runner: Shared, market: str | None = None, limit: Limit = 50, cursor: str | None = None
+) -> Page[LibraryFactor]:
     """The team's library."""
     if market is not None:
         open_market(runner.settings.home, market)
     items, following = runner.records.factors(market, limit, cursor)
-    return Page(items=items, next_cursor=following)
+    return Page(items=with_status(runner.records, items), next_cursor=following)
 
 
 @routes.get("/factors/{factor_id}")
-def get_factor(factor_id: str, runner: Shared) -> Factor:
+def get_factor(factor_id: str, _: Viewer, runner: Shared) -> LibraryFactor:
     """One factor."""
-    return runner.records.factor(factor_id)
+    return with_status(runner.records, [runner.records.factor(factor_id)])[0]
 
 
-@routes.post("/factors/{factor_id}/promote", dependencies=[Depends(_own_site)])
-def post_promotion(factor_id: str, runner: Shared) -> Opening:
+@routes.post("/factors/{factor_id}/promote")
+def post_promotion(factor_id: str, principal: Admin, runner: Shared) -> Opening:
     """Ask the sealed hold-out about a factor, once and for good: it is live or rejected."""
-    return promote(runner.settings, runner.records, factor_id, current_user())
+    return promote(runner.settings, runner.records, factor_id, principal)
+
+
+@routes.post("/factors/{factor_id}/retire")
+def post_retirement(factor_id: str, principal: Admin, runner: Shared) -> Retirement:
+    """Use a factor no more, for good; it stays in the library and known to the gate."""
+    return runner.records.retirements.retire(runner.records.factor(factor_id).id, principal)
 
 
 @routes.get("/factors/{factor_id}/promotion")
-def get_promotion(factor_id: str, runner: Shared) -> Opening | None:
+def get_promotion(factor_id: str, _: Viewer, runner: Shared) -> Opening | None:
     """What the hold-out said of a factor; null while nobody has asked."""
     return runner.records.openings.of_factor(runner.records.factor(factor_id).id)
 
 
 @routes.get("/factors/{factor_id}/appraisal")
-def get_appraisal(factor_id: str, runner: Shared) -> Appraisal:
+async def get_appraisal(factor_id: str, principal: Viewer, runner: Shared, evaluations: Evaluations) -> Appraisal:
     """All that is known of a factor in sample: its evaluation, its standing when it was tried, and robustness."""
-    return appraised_factor(runner.settings, runner.records, runner.records.factor(factor_id))
+
+    def appraisal() -> Appraisal:
+        factor = runner.records.factor(factor_id)
+        return appraised_factor(runner.settings, runner.records, runner.laboratories, factor, principal.user)
+
+    return await to_thread.run_sync(appraisal, limiter=evaluations)
 
 
 @routes.get("/runs/{run_id}/overfitting")
-def get_overfitting(run: Annotated[Run, Depends(_run)], runner: Shared) -> Overfitting | None:
+def get_overfitting(run: Annotated[Run, Depends(visible_run)], runner: Shared) -> Overfitting | None:
     """Whether choosing the best of a run's candidates chooses anything; null where too little was measured."""
     candidates, _ = runner.records.candidates(run.id, limit=None)
     return overfitting(runner.records, run, candidates)
 
 
 @routes.post("/evaluations")
-def post_evaluation(body: EvaluationRequest, runner: Shared) -> Appraisal:
+async def post_evaluation(
+    body: EvaluationRequest, principal: Researcher, runner: Shared, evaluations: Evaluations, key: RequestKey = None
+) -> Appraisal:
     """Measure a formula on train and valid; the first time, that is one more trial in the team's ledger."""
-    return appraise(runner.settings, runner.records, body, current_user())
+    settings, records, laboratories = runner.settings, runner.records, runner.laboratories
+    once = _once(key, "evaluation", body)
+    return await to_thread.run_sync(
+        appraise, settings, records, laboratories, body, principal, once, limiter=evaluations
+    )
 
 
 @routes.get("/ledger")
-def get_ledger(runner: Shared, market: str | None = None) -> list[MarketLedger]:
+def get_ledger(_: Viewer, runner: Shared, market: str | None = None) -> list[MarketLedger]:
     """How much the team has tried on each market, and what luck alone would show."""
     markets = list_markets(runner.settings.home, market)
     return [ledger_of(runner.settings, runner.records, snapshot.market) for snapshot in markets]
 
 
 @routes.get("/factors/{factor_id}/neighbours")
-def get_neighbours(factor_id: str, runner: Shared) -> Inspection:
+def get_neighbours(factor_id: str, _: Viewer, runner: Shared) -> Inspection:
     """A factor beside the published alphas, the imported ones, and the other factors of its market."""
     factor = runner.records.factor(factor_id)
     others = [other for other in runner.records.library(factor.market) if other.id != factor.id]
@@ -261,7 +300,7 @@ def get_neighbours(factor_id: str, runner: Shared) -> Inspection:
 
 
 @routes.get("/operators")
-def get_operators() -> list[OperatorEntry]:
+def get_operators(_: Viewer) -> list[OperatorEntry]:
     """The operators of the factor language, then the composites."""
     operators = [
         OperatorEntry(

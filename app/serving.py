@@ -1,7 +1,10 @@
 """Binding a port and running the service on it."""
 
 import asyncio
+import gc
 import logging
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -13,6 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import logs, tracing
+from app.auth import is_loopback
+from app.engine import RunEngine, run_engine
 from app.service import create_service, drain
 from app.settings import Settings
 from factors.errors import SettingError
@@ -29,7 +34,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: the address cannot be bound, for example because the port is taken.
     """
-    listener = socket.socket()
+    # asyncio sends at once only on what is said to be TCP; else each answer would wait 40 ms for an acknowledgement.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -41,16 +47,61 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run_service(settings: Settings, listener: socket.socket) -> None:
-    """Serve on a listening socket until interrupted."""
+    """Serve on a listening socket until interrupted.
+
+    Raises:
+        SettingError: no token exists, and others than this machine could connect.
+    """
     with listener:
-        logs.configure(logging.INFO, settings)
-        threading.excepthook = logs.log_failure
-        close_tracing = tracing.configure()
-        Records.open(settings.database_url).close()  # or unusable records would be told of in a traceback
+        close_tracing = _observe(settings)
         host, port = listener.getsockname()[:2]
+        with Records.open(settings.records_url) as records:  # unusable ones are told of here, not in a traceback
+            has_tokens = records.people.has_tokens()
+        if not has_tokens and not is_loopback(host):
+            raise SettingError(
+                f"without any token the service answers this machine alone, and cannot listen on {host}: "
+                "make a key with alphaagent token create NAME --role admin"
+            )
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
+        if not has_tokens:
+            typer.echo("There is no token yet: it answers this machine alone, and whoever works here may do everything")
         logger.info("service started", host=host, port=port, version=version("alphaagent"))
-        _Server(create_service(settings), close_tracing).run(sockets=[listener])
+        service = create_service(settings)
+        gc.freeze()  # what was imported stays: to look through it for garbage would hold up every answer
+        try:
+            _Server(service, close_tracing).run(sockets=[listener])
+        finally:
+            gc.unfreeze()
+            _end(service.state.engine)
+
+
+def run_worker(settings: Settings) -> None:
+    """Work on queued runs until SIGTERM or SIGINT."""
+    close_tracing = _observe(settings)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with run_engine(settings, settings.concurrency) as engine:
+        typer.echo(f"AlphaAgent works on up to {settings.concurrency} runs at once; stop it with Ctrl-C")
+        logger.info("worker started", executor=engine.executor, version=version("alphaagent"))
+        stopping.wait()
+    close_tracing()
+    logger.info("worker stopped")
+    _end(engine)
+
+
+def _observe(settings: Settings) -> Callable[[], None]:
+    """Tell of this process in logs, and in spans where that is configured; what sends the last spans at its end."""
+    logs.configure(logging.INFO, settings)
+    threading.excepthook = logs.log_failure
+    return tracing.configure()
+
+
+def _end(engine: RunEngine) -> None:
+    """End the process also where a run has not stopped, as one that waits for a model; it goes on in the next one."""
+    if engine.working:
+        logging.shutdown()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):

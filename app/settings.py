@@ -14,9 +14,15 @@ from factors.errors import SettingError
 from factors.regularization import Limits
 from graphs.endpoint import Endpoint
 from storage.retention import Retention
-from storage.runs import Allowance
+from storage.runs import Quota
 
 Home = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _postgres(url: str) -> str:
+    if not url.startswith("postgresql://"):
+        raise ValueError("expected an address like postgresql://user:password@host/name")
+    return url
 
 
 class Settings(BaseSettings):
@@ -24,6 +30,9 @@ class Settings(BaseSettings):
 
     Attributes:
         home: folder of markets and records; ``ALPHAAGENT_HOME``, else the platform's user data folder.
+        database_url: of a PostgreSQL database for the records, where they outgrow SQLite; ``ALPHAAGENT_DATABASE_URL``,
+            like ``postgresql://user:password@host/name``.
+        concurrency: runs that one process works on at once; ``ALPHAAGENT_CONCURRENCY``.
         models: what is known of each model by the name that runs give it, as JSON; ``ALPHAAGENT_MODELS``. A run may
             name these and the two below. What an entry leaves out is as :class:`graphs.endpoint.Endpoint` says; its
             name there is the same, its address that below, and so is its key unless it has an address of its own.
@@ -33,7 +42,11 @@ class Settings(BaseSettings):
         loosest_limits: what no run may loosen its limits beyond; ``ALPHAAGENT_LOOSEST_LIMITS__LENGTH`` and so on.
         thresholds: what measured candidates are held to; ``ALPHAAGENT_THRESHOLDS__COST`` and so on.
         openings: how often hold-outs may be opened in a quarter; ``ALPHAAGENT_OPENINGS``.
-        allowance: what a user's runs may spend in 24 hours; ``ALPHAAGENT_ALLOWANCE__MODEL_CALLS`` and so on.
+        quota: what a user may do at once, and spend in 24 hours, unless an admin sets something else for them;
+            ``ALPHAAGENT_QUOTA__CONCURRENT_RUNS`` and so on.
+        workers: processes that measure formulas, at most; ``ALPHAAGENT_WORKERS``.
+        worker_memory: bytes that each may take beside its market; ``ALPHAAGENT_WORKER_MEMORY``.
+        candidate_seconds: that each step of measuring one formula may take; ``ALPHAAGENT_CANDIDATE_SECONDS``.
         retention: how long events of finished runs are kept; ``ALPHAAGENT_RETENTION__DAYS`` and ``…__BYTES``.
         openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
@@ -44,6 +57,8 @@ class Settings(BaseSettings):
     )
 
     home: Home = Field(default_factory=lambda: platformdirs.user_data_path("alphaagent"))
+    database_url: Annotated[str, AfterValidator(_postgres)] | None = None
+    concurrency: int = Field(default=2, ge=1, le=64)
     models: dict[str, Endpoint] = Field(default_factory=dict)
     reasoning: str = "gpt-5-mini"
     chat: str | None = None
@@ -53,15 +68,31 @@ class Settings(BaseSettings):
     )
     thresholds: Thresholds = Thresholds()
     openings: int = Field(default=10, ge=0)
-    allowance: Allowance = Allowance()
+    quota: Quota = Quota()
+    workers: int = Field(default=3, ge=1)
+    worker_memory: int = Field(default=4 << 30, ge=1 << 20)
+    candidate_seconds: float = Field(default=300.0, gt=0)
     retention: Retention = Retention()
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
 
     @cached_property
-    def database_url(self) -> str:
-        """The records' SQLAlchemy address."""
-        return f"sqlite:///{self.home.absolute() / 'records.sqlite'}"
+    def records_url(self) -> str:
+        """The address of the records."""
+        return self.database_url or self._beside("records")
+
+    @cached_property
+    def workflows_url(self) -> str:
+        """The address of what DBOS keeps of workflows: in the records' database, or in a file beside theirs."""
+        return self.database_url or self._beside("dbos")
+
+    @cached_property
+    def checkpoints_file(self) -> Path:
+        """Where checkpoints are kept unless the records' database holds them."""
+        return self.home.absolute() / "checkpoints.sqlite"
+
+    def _beside(self, name: str) -> str:
+        return f"sqlite:///{self.home.absolute() / f'{name}.sqlite'}"
 
     @property
     def has_model(self) -> bool:

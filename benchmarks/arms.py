@@ -1,11 +1,11 @@
 """Ways of searching, and what one run of each comes to; only :func:`mined` knows how a run is made."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.runner import OFFLINE, Runner
+from app.runner import OFFLINE, Runner, mine_here
 from app.settings import Settings
 from benchmarks.genetic import GeneticResearcher, RandomResearcher
 from benchmarks.holdout import Pair
@@ -14,6 +14,7 @@ from factors.regularization import Limits
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
+from storage.journal import Journal
 from storage.records import Records
 from storage.runs import Budget, Run, RunRequest
 
@@ -95,9 +96,9 @@ class SearchRunner(Runner):
         super().__init__(settings, records)
         self._researcher = researcher
 
-    def workbench(self, run: Run) -> Workbench:
+    def workbench(self, run: Run, journal: Journal, stop: Callable[[], bool] = bool) -> Workbench:
         """The runner's own, with that researcher."""
-        return replace(super().workbench(run), researcher=self._researcher)
+        return replace(super().workbench(run, journal, stop), researcher=self._researcher)
 
 
 def mined(arm: Arm, market: str, home: Path, records: Records, *, seed: int, evaluations: int) -> Run:
@@ -116,7 +117,7 @@ def mined(arm: Arm, market: str, home: Path, records: Records, *, seed: int, eva
         seconds=SECONDS,
     )
     request = RunRequest(direction=DIRECTION, market=market, seed=seed, model=OFFLINE, budget=budget)
-    run = runner.execute(runner.submit(request).id)
+    run = mine_here(runner, request)
     if run.status != "succeeded":
         raise RuntimeError(f"run of seed {seed} on {market} {run.status}: {run.error}")
     return run

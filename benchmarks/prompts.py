@@ -21,6 +21,7 @@ from random import Random
 import tiktoken
 from pydantic import BaseModel
 
+from app.runner import mine_here
 from app.settings import Settings
 from benchmarks.arms import SearchRunner
 from benchmarks.holdout import demo, published
@@ -140,8 +141,8 @@ def prompts() -> dict[int, dict[str, Prompt]]:
             runner = SearchRunner(Settings(home=home), records, asked)
             budget = Budget(rounds=ROUNDS, candidates=CANDIDATES, seconds=86_400)
             request = RunRequest(direction=DIRECTION, market="demo", seed=7, model="offline", budget=budget)
-            run = runner.execute(runner.submit(request).id)
-            bench = runner.workbench(run)
+            run = mine_here(runner, request)
+            bench = runner.workbench(run, records.journal(run.id, "here"))
             found = {}
             for size in LIBRARIES:
                 factors = library(size)

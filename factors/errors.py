@@ -6,6 +6,7 @@
     ├── NotFoundError     a name or id that nothing answers to
     ├── SettingError      an option or setting outside its range
     ├── ResearcherError   the researcher (a language model, say) gave nothing usable
+    ├── MeasurementError   a formula that no figures could be had of
     └── EvaluationStoppedError   an evaluation that was told to stop
 
 Each message is one line that says what was expected. A candidate refused by the gate is not an error: it is a
@@ -81,3 +82,7 @@ class ResearcherError(AlphaAgentError):
 
 class EvaluationStoppedError(AlphaAgentError):
     """An evaluation that was told to stop, or ran out of time."""
+
+
+class MeasurementError(AlphaAgentError):
+    """A formula that no figures could be had of: it took too long or too much memory, or its process died of it."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,20 @@ def read_array(path: Path) -> NDArray[Any]:
     # Copy on write rather than read only, for which the kernels would be compiled a second time; nobody writes. And a
     # plain array, as Numba is slow to recognise a memmap.
     return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
+def array_bytes(values: NDArray[Any]) -> bytes:
+    """An array as another process reads it, to the bit."""
+    content = BytesIO()
+    np.save(content, values)
+    return content.getvalue()
+
+
+def bytes_array(content: bytes) -> NDArray[Any]:
+    """What :func:`array_bytes` wrote.
+
+    Raises:
+        ValueError: it did not write this.
+    """
+    values: NDArray[Any] = np.load(BytesIO(content), allow_pickle=False)
+    return values

@@ -12,7 +12,7 @@ from factors.evaluation import Evidence, PeriodMetrics, SplitMetrics, Standing
 from factors.kernels.elementwise import Values
 from factors.labels import DELAY, Labels, within
 from factors.metrics import Daily, daily_metrics, known, mean, ratio, summary
-from factors.panel import Panel
+from factors.panel import Dates, Panel
 from factors.sharpe import deflated_sharpe, effective_observations, expected_maximum, moments
 from factors.significance import newey_west_lags, newey_west_t
 from factors.team import Team
@@ -104,14 +104,14 @@ def standing(evidence: Evidence, trial: int, discoveries: list[int]) -> Standing
     )
 
 
-def around(rank_ic: Values, panel: Panel, cutoff: date | None, horizon: int) -> tuple[PeriodMetrics, ...]:
-    """Daily rank ICs ``[rows]`` up to and after the end of a model's training; a day counts by when its label ends.
+def around(rank_ic: Values, dates: Dates, cutoff: date | None, horizon: int) -> tuple[PeriodMetrics, ...]:
+    """The daily rank ICs ``[rows]`` of these dates up to and after the end of a model's training.
 
-    Empty where that end is not known.
+    A day counts by when its label ends. Empty where the end of training is not known.
     """
     if cutoff is None:
         return ()
-    known_until = int(np.searchsorted(panel.dates, np.datetime64(cutoff), side="right"))
+    known_until = int(np.searchsorted(dates, np.datetime64(cutoff), side="right"))
     last = max(0, known_until - DELAY - horizon)
     return (
         period("before the training cut-off", rank_ic[:last], horizon),

@@ -26,6 +26,7 @@ _NO_BAR = 255
 
 Mask = NDArray[np.bool_]
 Groups = NDArray[np.int16]
+Dates = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Panel:
         splits: half-open row ranges by name, ``train`` then ``valid``; those of :meth:`held_out`, ``holdout`` alone.
     """
 
-    dates: NDArray[np.datetime64]
+    dates: Dates
     symbols: tuple[str, ...]
     fields: Mapping[str, Values]
     bar: Mask

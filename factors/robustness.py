@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import date
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from factors.bootstrap import mean_interval
@@ -12,7 +11,7 @@ from factors.decay import HalfLife, SlopeTest, change_point, half_life, regimes,
 from factors.evaluation import Evidence, PeriodMetrics, SplitMetrics
 from factors.kernels.elementwise import Values
 from factors.measurement import period
-from factors.panel import Panel
+from factors.panel import Dates, Panel
 from factors.sharpe import minimum_track_record, probabilistic_sharpe
 
 
@@ -90,7 +89,7 @@ def _half_life(splits: Mapping[str, SplitMetrics]) -> HalfLife | None:
     return half_life(horizons, means, errors) if horizons else None
 
 
-def _change(rank_ic: Values, dates: NDArray[np.datetime64], horizon: int) -> Change | None:
+def _change(rank_ic: Values, dates: Dates, horizon: int) -> Change | None:
     found = change_point(rank_ic, horizon)
     if found is None:
         return None

@@ -11,6 +11,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from factors.errors import AlphaAgentError
+from graphs.checkpoints import Saver, trim
 from graphs.nodes.evaluate import evaluate
 from graphs.nodes.factor import factor
 from graphs.nodes.feedback import feedback
@@ -24,8 +26,12 @@ from graphs.workbench import Workbench
 Machine = CompiledStateGraph[State, Workbench, State, State]
 
 
-def build() -> Machine:
-    """Compile the state machine."""
+class SuspendedError(AlphaAgentError):
+    """The process is about to end: the run stays where it is, for another process to go on with."""
+
+
+def build(saver: Saver | None = None) -> Machine:
+    """Compile the state machine; with a saver it keeps a checkpoint after each step."""
     # The context is live objects, which have no schema to declare.
     builder: StateGraph[State, Workbench, State, State] = StateGraph(State)
     builder.add_node(observed(plan))
@@ -35,18 +41,36 @@ def build() -> Machine:
     builder.add_node(observed(evaluate))
     builder.add_node(observed(feedback))
     builder.add_edge(START, "plan")
-    return builder.compile()
+    return builder.compile(checkpointer=saver)
 
 
 graph = build()
 
 
-def mine(bench: Workbench) -> State:
-    """Run the machine until its budget is spent or it is cancelled; return the final state."""
+def mine(bench: Workbench, saver: Saver | None = None) -> State:
+    """Run the machine until its budget is spent or it is cancelled; return the final state.
+
+    With a saver a run that was cut off goes on from its last checkpoint.
+
+    Raises:
+        SuspendedError: the process is about to end.
+        DataError: the checkpoint cannot be read.
+    """
     budget = bench.run.budget
     steps_a_round = 6 + 2 * budget.attempts
     config = RunnableConfig(
         recursion_limit=budget.rounds * steps_a_round + 2,
         max_concurrency=budget.directions,  # fewer threads than that would keep calls waiting
+        configurable={"thread_id": bench.run.id},
     )
-    return cast(State, graph.invoke(initial_state(), config, context=bench))
+    if saver is None:
+        return cast(State, graph.invoke(initial_state(), config, context=bench))
+    machine = build(saver)
+    reached = machine.get_state(config)
+    if reached.values and not reached.tasks:
+        return cast(State, reached.values)
+    given = None if reached.values or reached.tasks else initial_state()
+    for _ in machine.stream(given, config, context=bench, durability="sync"):
+        trim(saver, bench.run.id)
+        bench.cancelled()
+    return cast(State, machine.get_state(config).values)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import ceil
 
 from factors.errors import ResearcherError
-from storage.records import Records
+from storage.journal import Journal
 from storage.runs import Allowance, ModelCall, SpentError
 
 _CHARACTERS_A_TOKEN = 2.5  # fewer than in any ASCII text that we send; see benchmarks/prompts.md
@@ -23,11 +23,10 @@ def _never() -> bool:
 
 
 class Meter:
-    """Keeps the account of one run's model calls in the records, so that it outlives the process; thread-safe.
+    """Keeps the account of one run's model calls in its journal, so that it outlives the process; thread-safe.
 
     Args:
-        records: where calls are kept.
-        run_id: of the run.
+        journal: of the run.
         allowance: what its user may spend.
         deadline: ``time.monotonic()`` in seconds after which no call begins.
         cancelled: whether somebody asked to stop the run.
@@ -35,14 +34,13 @@ class Meter:
 
     def __init__(
         self,
-        records: Records,
-        run_id: str,
+        journal: Journal,
         allowance: Allowance | None = None,
         deadline: float = float("inf"),
         cancelled: Callable[[], bool] = _never,
     ) -> None:
-        self.run_id = run_id
-        self._records, self._allowance = records, allowance or Allowance()
+        self.run_id = journal.run_id
+        self._journal, self._allowance = journal, allowance or Allowance()
         self._deadline, self._cancelled, self._spent = deadline, cancelled, ""
         self._ended, self._under_way = threading.Condition(), 0
 
@@ -58,7 +56,7 @@ class Meter:
 
     def answer(self, step: str, prompt: str) -> str | None:
         """What the run has been answered to this question before it was cut off, if it was."""
-        return self._records.answer(self.run_id, step, prompt)
+        return self._journal.answer(step, prompt)
 
     def begin(self, call: ModelCall, deadline: float) -> int:
         """Let a call begin, for which its estimate counts until it ends; its number.
@@ -74,7 +72,7 @@ class Meter:
                 if self._cancelled():
                     raise ResearcherError("the run was cancelled", "interrupted")
                 try:
-                    number = self._records.begin_call(self.run_id, call, self._allowance)
+                    number = self._journal.begin_call(call, self._allowance)
                 except SpentError as error:
                     left = deadline - time.monotonic()
                     if self._under_way and left > 0:
@@ -90,4 +88,4 @@ class Meter:
         with self._ended:
             self._under_way -= 1
             self._ended.notify_all()
-            self._records.end_call(self.run_id, number, call)
+            self._journal.end_call(number, call)

@@ -24,7 +24,7 @@ class Trial(BaseModel):
     """A candidate and what became of it.
 
     ``verdict`` is the gate's; ``evaluation`` and ``admission`` (the checks on the measured values) are absent where
-    the gate refused.
+    the gate refused. Where no figures could be had there is no evaluation, and ``admission`` says why.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,12 +1,15 @@
-"""What the state machine carries from node to node: values and ids only, so that it can be stored and resumed."""
+"""What the state machine carries from node to node: ids, and candidates on their way, so that it can be stored.
 
-from operator import add, or_
+What a run has found so far is in its :class:`graphs.notebook.Notebook`, by these ids.
+"""
+
+from operator import add
 from typing import Annotated, TypeVar
 
 from typing_extensions import TypedDict
 
-from factors.hypothesis import Candidate, Hypothesis
-from graphs.researcher import Brief, Feedback, Trial
+from factors.hypothesis import Candidate, Move
+from graphs.researcher import Trial
 
 Item = TypeVar("Item")
 
@@ -16,15 +19,45 @@ def held(before: list[Item], more: list[Item] | None) -> list[Item]:
     return [] if more is None else before + more
 
 
+class Round(TypedDict):
+    """A round that was begun.
+
+    Attributes:
+        number: counted from 1.
+        move: how its hypothesis is to come about.
+        parents: the hypotheses that it goes on from.
+        abreast: rounds that began together before it, from which it is to part ways.
+    """
+
+    number: int
+    move: Move
+    parents: list[str]
+    abreast: int
+
+
+class Known(TypedDict):
+    """What was known at some time, as ids.
+
+    Attributes:
+        hypotheses: one a round, but for rounds in which the researcher had none.
+        lessons: hypotheses that there is feedback of.
+        trials: candidates that were refused by the gate or measured, each attempt on its own.
+    """
+
+    hypotheses: list[str]
+    lessons: list[str]
+    trials: list[str]
+
+
 class State(TypedDict):
     """The state of a run.
 
     Attributes:
         round: rounds begun.
-        directions: briefs of the rounds that are worked on now.
-        hypotheses: one a round, but for rounds in which the researcher had none.
-        feedback: what each hypothesis taught, but for those of which nothing could be said.
-        trials: every candidate refused by the gate or evaluated, each attempt on its own.
+        directions: the rounds that are worked on now.
+        hypotheses: as in :class:`Known`, and so are the two that follow.
+        lessons: see there.
+        trials: see there.
         passed: trials that the gate let through and that await evaluation.
         arrived: rounds whose candidates have all met the gate, out of those that are worked on.
         accepted: ids of accepted factors.
@@ -33,10 +66,10 @@ class State(TypedDict):
     """
 
     round: int
-    directions: list[Brief]
-    hypotheses: Annotated[list[Hypothesis], add]
-    feedback: Annotated[dict[str, Feedback], or_]
-    trials: Annotated[list[Trial], add]
+    directions: list[Round]
+    hypotheses: Annotated[list[str], add]
+    lessons: Annotated[list[str], add]
+    trials: Annotated[list[str], add]
     passed: Annotated[list[Trial], held]
     arrived: Annotated[list[int], held]
     accepted: Annotated[list[str], add]
@@ -48,7 +81,8 @@ class Direction(TypedDict):
     """One round on its way through the nodes; several go side by side and know nothing of each other.
 
     Attributes:
-        brief: what was known when the round began; once there is a hypothesis, with it.
+        round: which.
+        known: what was known when it began, and its own hypothesis once it has one.
         wanted: candidates that the round may still draft, rewrites included.
         drafts: candidates that await the gate.
         passed: trials of this round that the gate let through.
@@ -56,7 +90,8 @@ class Direction(TypedDict):
         revisable: those of the last pass that may be rewritten.
     """
 
-    brief: Brief
+    round: Round
+    known: Known
     wanted: int
     drafts: list[Candidate]
     passed: list[Trial]
@@ -64,9 +99,14 @@ class Direction(TypedDict):
     revisable: list[Trial]
 
 
-def direction(brief: Brief, wanted: int = 0) -> Direction:
+def direction(begun: Round, known: Known, wanted: int = 0) -> Direction:
     """A round at its beginning."""
-    return Direction(brief=brief, wanted=wanted, drafts=[], passed=[], refused=[], revisable=[])
+    return Direction(round=begun, known=known, wanted=wanted, drafts=[], passed=[], refused=[], revisable=[])
+
+
+def known(state: State) -> Known:
+    """What is known now."""
+    return Known(hypotheses=state["hypotheses"], lessons=state["lessons"], trials=state["trials"])
 
 
 def initial_state() -> State:
@@ -75,7 +115,7 @@ def initial_state() -> State:
         round=0,
         directions=[],
         hypotheses=[],
-        feedback={},
+        lessons=[],
         trials=[],
         passed=[],
         arrived=[],

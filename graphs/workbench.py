@@ -1,39 +1,34 @@
 """Workbench: the live objects that the nodes work with, passed as LangGraph's runtime context and never stored."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import TypeVar
 
 from factors.admission import Thresholds
-from factors.causality import prove
 from factors.certificate import Certificate
-from factors.errors import ResearcherError
+from factors.errors import EvaluationStoppedError, ResearcherError
 from factors.evaluation import Evaluation
-from factors.evaluator import Evaluator
 from factors.expression import Expr
-from factors.hypothesis import Candidate, Factor, Hypothesis
-from factors.kernels.elementwise import Values
-from factors.labels import Labels
+from factors.hypothesis import Candidate, Factor
+from factors.labels import HORIZONS
 from factors.measurement import around
-from factors.panel import Panel
 from factors.parse import parse
-from factors.redundancy import Ranks, Sample, correlation, marginal_rank_ic, train_ranks
 from factors.regularization import Limits
 from factors.zoo import Zoo, recurrent
+from graphs.laboratory import Laboratory
+from graphs.notebook import Notebook
 from graphs.researcher import Brief, Researcher, Trial
-from graphs.state import State
-from storage.ledger import evaluated
+from graphs.state import Known, Round
+from storage.journal import Journal
+from storage.ledger import Question
 from storage.records import Records
 from storage.runs import Run
 
 Answer = TypeVar("Answer")
-
-RANKS_KEPT = 128  # a few megabytes each
-NEAR = 3  # published alphas that are compared on all days, out of those nearest on some
 
 
 def _without_limit(_: str) -> float:
@@ -47,13 +42,13 @@ class Workbench:
     Attributes:
         run: what was asked.
         researcher: who plays the agents.
-        evaluator: computes formulas over the market's in-sample bars, and stops when the run shall.
-        labels: their forward returns.
+        laboratory: measures formulas on the market's in-sample bars, and stops when the run shall.
         library: the factors that the team had accepted on this market when the run, or the first run it repeats, began.
         known: published and imported alphas, and the library.
-        sample: ranks of the published alphas on some days, computed or read when first asked for.
-        records: where results and events are written.
-        cancelled: whether somebody asked to stop the run.
+        records: what the team has measured and may spend.
+        journal: where the run's results and events are written.
+        notebook: what the run has found so far.
+        cancelled: whether somebody asked to stop the run; raises where its process is about to end.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
         left: what the user's allowance leaves of rounds, candidates or evaluations.
         cutoff: the last day that the run's model may have read of, ``None`` where that is not known.
@@ -64,12 +59,12 @@ class Workbench:
 
     run: Run
     researcher: Researcher
-    evaluator: Evaluator
-    labels: Labels
+    laboratory: Laboratory
     library: tuple[Factor, ...]
     known: Zoo
-    sample: Callable[[], Sample]
     records: Records
+    journal: Journal
+    notebook: Notebook
     cancelled: Callable[[], bool]
     deadline: float
     left: Callable[[str], float] = _without_limit
@@ -77,36 +72,30 @@ class Workbench:
     observe: Callable[[str], AbstractContextManager[object]] = nullcontext
     cutoff: date | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
-    _ranks: dict[str, Ranks] = field(default_factory=dict)
-
-    @property
-    def panel(self) -> Panel:
-        """The market's in-sample bars."""
-        return self.evaluator.panel
 
     @property
     def limits(self) -> Limits:
         """What the gate refuses."""
         return self.run.limits
 
-    def brief(self, state: State, began: Brief | None = None) -> Brief:
-        """What the researcher may know now, in the round that ``began`` so."""
-        known = {
-            "hypotheses": tuple(state["hypotheses"]),
-            "trials": tuple(state["trials"]),
-            "feedback": dict(state["feedback"]),
-        }
-        if began is not None:
-            return began.model_copy(update=known)
+    def brief(self, begun: Round, known: Known) -> Brief:
+        """What the researcher may know in a round, of all that is known."""
+        notebook = self.notebook
+        trials = notebook.tried(known["trials"])
         return Brief(
             direction=self.run.direction,
             seed=self.run.seed,
-            round=state["round"],
-            fields=tuple(self.panel.fields),
+            round=begun["number"],
+            move=begun["move"],
+            parents=tuple(begun["parents"]),
+            abreast=begun["abreast"],
+            fields=self.laboratory.fields,
             library=self.library,
             limits=self.limits,
-            avoid=self.recurrent_parts(state["trials"]),
-            **known,
+            avoid=self.recurrent_parts(trials),
+            hypotheses=tuple(notebook.hypotheses[one] for one in known["hypotheses"]),
+            trials=tuple(trials),
+            feedback={one: notebook.feedback[one] for one in known["lessons"]},
         )
 
     def recurrent_parts(self, trials: Iterable[Trial]) -> tuple[str, ...]:
@@ -118,7 +107,7 @@ class Workbench:
         """The alphas known after these trials: those of the start, the accepted, and as duplicates only, the rest."""
         zoo = Zoo(parent=self.known)
         for trial in trials:
-            if trial.evaluation is None:
+            if trial.evaluation is None and not trial.admission:
                 continue
             expr = self.parsed(trial.candidate.formula)
             if trial.accepted:
@@ -127,95 +116,66 @@ class Workbench:
                 zoo.add_tried(f"candidate {trial.candidate.id} of this run", expr)
         return zoo
 
-    def ask(self, agent: str, number: int, question: Callable[[], Answer]) -> tuple[Answer | None, str]:
-        """What the researcher answers in a round; nothing where it fails, which is told as an event, and why.
+    def ask(self, step: str, agent: str, number: int, question: Callable[[], Answer]) -> tuple[Answer | None, str]:
+        """What the researcher answers in a step of a round; nothing where it fails, which is told as an event, and why.
 
-        A spent budget is no fault of the researcher's: there is no why.
+        A spent budget is no fault of the researcher's: there is no why. A step that failed before the run was cut off
+        has failed.
         """
-        try:
-            return question(), ""
-        except ResearcherError as error:
-            fault = {"round": number, "agent": agent, "kind": error.kind, "message": str(error)}
-            self.records.append_event(self.run.id, "agent.failed", fault)
-            return None, "" if error.kind == "budget" else str(error)
+        failures = self.notebook.failures
+        if step not in failures:
+            try:
+                return question(), ""
+            except ResearcherError as error:
+                failures[step] = error.kind, str(error)
+                fault = {"step": step, "round": number, "agent": agent, "kind": error.kind, "message": str(error)}
+                self.journal.append("agent.failed", fault, f"{step} failed")
+        kind, message = failures[step]
+        return None, "" if kind == "budget" else message
 
-    def record(self, trial: Trial, hypothesis: Hypothesis) -> None:
-        """Write a finished trial to the run's record."""
-        self.records.record_trial(
-            self.run.id,
+    def record(self, trial: Trial) -> str:
+        """Take a finished trial down, in the run's record as well; its id."""
+        self.notebook.keep(trial)
+        self.journal.record_trial(
             round=trial.round,
-            hypothesis=hypothesis,
+            hypothesis=self.notebook.hypotheses[trial.candidate.hypothesis_id],
             candidate=trial.candidate,
             verdict=trial.verdict,
             evaluation=trial.evaluation,
             admission=trial.admission,
         )
+        return trial.candidate.id
 
     def expect(self, trials: Sequence[Trial]) -> list[Trial]:
         """Announce trials that will be measured, so that what they share is computed once; return the best order."""
         formulas = [self.parsed(trial.candidate.formula) for trial in trials]
-        place = {formula: number for number, formula in enumerate(self.evaluator.expect(formulas))}
+        place = {formula: number for number, formula in enumerate(self.laboratory.expect(formulas))}
         return [trials[k] for k in sorted(range(len(trials)), key=lambda k: place[formulas[k]])]
 
     def measured(self, candidate: Candidate) -> Evaluation:
         """What the ledger holds of a candidate's formula, measured now where it does not hold it yet.
 
-        Raises:
-            EvaluationStoppedError: the run shall stop.
+        Raises what :class:`Laboratory` does, as do ``beside`` and ``prove``.
         """
-        run = self.run
-        entry = evaluated(
-            self.records.ledger,
-            self.parsed(candidate.formula),
-            self.evaluator,
-            self.labels,
-            market=run.market,
-            snapshot=run.snapshot,
-            universe=run.universe,
+        run, expr, horizon = self.run, self.parsed(candidate.formula), HORIZONS[0]
+        entry = self.records.ledger.measured(
+            Question.of(expr, market=run.market, snapshot=run.snapshot, universe=run.universe, horizon=horizon),
+            lambda: self.laboratory.measure(expr),
             user=run.user,
             run_id=run.id,
         )
-        return entry.evaluation(candidate, around(entry.rank_ic, self.panel, self.cutoff, self.labels.horizons[0]))
+        return entry.evaluation(candidate, around(entry.rank_ic, self.laboratory.dates, self.cutoff, horizon))
 
     def beside(self, formula: str, peers: list[str]) -> tuple[dict[str, float], float]:
         """Rank correlations on train with accepted factors and the nearest alphas; and the IC of what the former leave.
 
-        Raises:
-            EvaluationStoppedError: the run shall stop.
+        All formulas are canonical.
         """
-        own = self.train_ranks(formula)
-        others = {peer: self.train_ranks(peer) for peer in peers}
-        nearest = self.sample().nearest(own, NEAR)
-        near = {f"{alpha.name}: {alpha.expr}": self.train_ranks(str(alpha.expr)) for alpha in nearest}
-        correlations = {name: correlation(own, ranks) for name, ranks in (others | near).items()}
-        marginal = marginal_rank_ic(own, list(others.values()), self.labels, self.panel, self.evaluator.team)
-        return correlations, marginal
+        return self.laboratory.beside(self.parsed(formula), [self.parsed(peer) for peer in peers])
 
     def prove(self, formula: str) -> Certificate:
-        """Try whether a canonical formula's values are causal, by the run's seed.
-
-        Raises:
-            EvaluationStoppedError: the run shall stop.
-        """
-        run, team = self.run, self.evaluator.team
-        return prove(
-            self.parsed(formula),
-            self.panel,
-            market=run.market,
-            snapshot=run.snapshot,
-            universe=run.universe,
-            seed=run.seed,
-            stop=team.stop,
-        )
-
-    def train_ranks(self, formula: str) -> Ranks:
-        """Daily ranks of a canonical formula on train; the last used are kept, as each new factor meets them all."""
-        if formula not in self._ranks:
-            while len(self._ranks) >= RANKS_KEPT:
-                del self._ranks[next(iter(self._ranks))]
-            with self._values(formula) as values:
-                self._ranks[formula] = train_ranks(values, self.panel)
-        return self._ranks[formula]
+        """Try whether a canonical formula's values are causal, by the run's seed."""
+        return self.laboratory.prove(self.parsed(formula), self.run.seed)
 
     @cached_property
     def _library(self) -> list[Expr]:
@@ -223,10 +183,14 @@ class Workbench:
 
     def parsed(self, formula: str) -> Expr:
         """A canonical formula over the market's columns."""
-        return parse(formula, tuple(self.panel.fields))
+        return parse(formula, self.laboratory.fields)
 
-    def _values(self, formula: str) -> AbstractContextManager[Values]:
-        return self.evaluator.values(self.parsed(formula))
+    @contextmanager
+    def until_stopped(self) -> Iterator[None]:
+        """Work that ends with what it has where the run shall stop; where its process is about to end, so does all."""
+        with suppress(EvaluationStoppedError):
+            yield
+        self.cancelled()
 
     def exhausted(self, trials: Iterable[Trial] = ()) -> str:
         """Which limit is reached, empty while there is room for another evaluation beside those of these trials."""

@@ -13,7 +13,7 @@ from factors.errors import AlphaAgentError
 from storage.engine import reading
 from storage.migrations import newest, revision
 from storage.runs import RunStatus
-from storage.schema import candidates, evaluations, model_calls, runs
+from storage.schema import candidates, evaluations, events, model_calls, runs
 
 
 class UnavailableError(AlphaAgentError):
@@ -59,6 +59,7 @@ class Counts:
         refused: candidates that the gate refused, or that nothing could be measured of.
         rejected: candidates that were measured and not admitted.
         accepted: candidates that were admitted.
+        recoveries: how often a run was taken up that another process had left.
         calls: calls of models that have ended; one that is under way, or was cut off, is none of them.
     """
 
@@ -67,6 +68,7 @@ class Counts:
     refused: int
     rejected: int
     accepted: int
+    recoveries: int
     calls: tuple[Calls, ...]
 
 
@@ -84,6 +86,7 @@ class Census:
         """
         by_status = select(runs.c.status, func.count().label("runs")).group_by(runs.c.status)
         by_acceptance = select(candidates.c.accepted, func.count().label("candidates")).group_by(candidates.c.accepted)
+        resumed = select(func.count()).select_from(events).where(events.c.type == "run.resumed")
         oldest = select(func.min(runs.c.created_at)).where(runs.c.status == "queued")
         with self._answering() as connection:
             statuses = {row.status: row.runs for row in connection.execute(by_status)}
@@ -96,6 +99,7 @@ class Census:
                 refused=sum(tried.values()) - measured,
                 rejected=measured - accepted,
                 accepted=accepted,
+                recoveries=connection.scalar(resumed) or 0,
                 calls=_calls(connection),
             )
 

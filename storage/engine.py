@@ -7,9 +7,9 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DataError
 
 from factors.errors import SettingError
 
@@ -30,7 +30,9 @@ def connect(url: str) -> Engine:
         # The text is not repeated: it may hold a password.
         raise SettingError("no database URL: expected one like sqlite:////folder/records.sqlite") from None
     if address.get_backend_name() == "postgresql":
-        return create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        engine = create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        event.listen(engine, "handle_error", _refuse_nul)
+        return engine
     if address.get_backend_name() != "sqlite":
         raise SettingError(f"records are kept in SQLite or PostgreSQL, not in {address.get_backend_name()}")
     if address.database in (None, "", ":memory:"):
@@ -59,6 +61,13 @@ def writing(engine: Engine, lock: str = "") -> Iterator[Connection]:
         if lock and connection.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(lock, 0))))
         yield connection
+
+
+def _refuse_nul(context: ExceptionContext) -> SettingError | None:
+    # Anybody may send one in a path or a body: that is their mistake, not ours.
+    if isinstance(context.sqlalchemy_exception, DataError) and "NUL" in str(context.original_exception):
+        return SettingError("a text cannot hold the character NUL")
+    return None
 
 
 def _set_pragmas(connection: DBAPIConnection, _: object) -> None:

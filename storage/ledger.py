@@ -18,12 +18,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, func, insert, sel
 from factors.discovery import dependent_level, level
 from factors.effective_trials import effective_number, related
 from factors.evaluation import Evaluation, Evidence, PeriodMetrics, SplitMetrics, Standing
-from factors.evaluator import Evaluator
 from factors.expression import Expr
 from factors.hypothesis import Candidate, factor_id
 from factors.kernels.elementwise import Values
-from factors.labels import Labels
-from factors.measurement import Measurement, measure, packed, standing, unpacked
+from factors.measurement import Measurement, packed, standing, unpacked
 from factors.sharpe import expected_maximum
 from storage.engine import reading, writing
 from storage.schema import trials
@@ -196,32 +194,6 @@ class Ledger:
             effective = _effective(rows)
             self._effective[market] = len(rows), effective
         return effective
-
-
-def evaluated(
-    ledger: Ledger,
-    expr: Expr,
-    evaluator: Evaluator,
-    labels: Labels,
-    *,
-    market: str,
-    snapshot: str,
-    universe: str,
-    user: str,
-    run_id: str | None = None,
-) -> Entry:
-    """The trial of a formula on an evaluator's panel, measured now where the ledger does not hold it yet.
-
-    Raises:
-        EvaluationStoppedError: the evaluator's ``stop`` said so.
-    """
-
-    def found() -> Measurement:
-        with evaluator.values(expr) as values:
-            return measure(values, labels, evaluator.panel, evaluator.team)
-
-    question = Question.of(expr, market=market, snapshot=snapshot, universe=universe, horizon=labels.horizons[0])
-    return ledger.measured(question, found, user=user, run_id=run_id)
 
 
 def _effective(rows: Sequence[Row[Any]]) -> float:

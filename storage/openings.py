@@ -20,15 +20,17 @@ from factors.frame import Frame, to_frame
 from factors.hypothesis import Factor, factor_id
 from factors.parse import parse
 from factors.verdict import Check
+from storage import audit
 from storage.engine import reading, writing
-from storage.schema import openings
+from storage.principal import Principal
+from storage.schema import openings, retirements
 from storage.snapshot import ALL, LIMITS, Snapshot, bars_query, quoted
 
 Judgement = tuple[Evaluation, Sequence[Check]]
 
 
 class SealedError(AlphaAgentError):
-    """A hold-out that stays sealed: it was opened for this factor already, or the quarter's openings are spent."""
+    """A hold-out that stays sealed: opened for this factor already, which may be retired, or the openings are spent."""
 
 
 class Opening(BaseModel):
@@ -64,7 +66,7 @@ class Openings:
         self._engine = engine
 
     def open(
-        self, snapshot: Snapshot, factor: Factor, judge: Callable[[Frame], Judgement], *, user: str, budget: int
+        self, snapshot: Snapshot, factor: Factor, judge: Callable[[Frame], Judgement], *, by: Principal, budget: int
     ) -> Opening:
         """Open a snapshot's hold-out for a factor, once: ``judge`` sees its bars, and what it finds is logged.
 
@@ -72,11 +74,11 @@ class Openings:
             snapshot: the factor's.
             factor: of the library.
             judge: measures the factor on bars as :meth:`Snapshot.bars` gives them, here without end, and checks it.
-            user: who asks.
+            by: who asks.
             budget: openings that the team has in a quarter of the calendar, UTC, whatever the market.
 
         Raises:
-            SealedError: it was opened for this formula, or the budget is spent; nothing was read.
+            SealedError: it was opened for this formula, which may be retired, or the budget is spent; nothing was read.
             NotFoundError: the market has no hold-out.
             DataError: its file is missing or damaged.
         """
@@ -93,13 +95,14 @@ class Openings:
                 factor_id=factor.id,
                 snapshot=snapshot.id,
                 market=snapshot.market,
-                user=user,
+                user=by.user,
                 opened_at=now,
                 evaluation=evaluation,
                 checks=tuple(checks),
                 status="live" if all(check.passed for check in checks) else "rejected",
             )
             connection.execute(insert(openings).values(opening.model_dump()))
+            audit.append(connection, by, "factor.promoted", factor.id)
         return opening
 
     def of_factor(self, factor_id: str) -> Opening | None:
@@ -131,6 +134,8 @@ def _check(connection: Connection, snapshot: Snapshot, factor: Factor, budget: i
                 f"the hold-out was opened for this factor by {known.user} on {known.opened_at:%Y-%m-%d}; "
                 "a second look would not be out of sample"
             )
+    if connection.scalar(select(retirements.c.factor_id).where(retirements.c.factor_id == factor.id)) is not None:
+        raise SealedError("the factor is retired: it is not promoted any more")
     if _spent(connection, None, now) >= budget:
         raise SealedError(f"the team's {budget} openings of this quarter are spent; each look wears a hold-out out")
 

@@ -7,47 +7,43 @@ row. Hence numbers counted on from the last row have no gaps, and a status is st
 changed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Self
 
-from sqlalchemy import Connection, Engine, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, insert, select, tuple_
 from sqlalchemy.exc import DatabaseError
-from uuid_utils import uuid7
 
 from factors.alphas import FIELDS, Alpha
 from factors.errors import NotFoundError, SettingError
-from factors.evaluation import Evaluation
-from factors.hypothesis import Candidate, Factor, Hypothesis
+from factors.hypothesis import Factor
 from factors.parse import parse
 from factors.regularization import Limits
-from factors.verdict import Check, Verdict
-from storage import rows, schema, spending
+from storage import audit, idempotency, rows, schema, spending
+from storage.audit import Audit
 from storage.census import Census
 from storage.engine import connect, reading, writing
+from storage.idempotency import Once
+from storage.journal import Journal
 from storage.ledger import Ledger
 from storage.migrations import upgrade
 from storage.openings import Openings
+from storage.people import People
+from storage.principal import LOCAL, Principal
+from storage.queue import Queue
 from storage.retention import Pruner
+from storage.retirements import Retirements
 from storage.runs import (
-    TERMINAL,
     Allowance,
     CandidateRecord,
     EventType,
-    ModelCall,
+    Quota,
     Run,
     RunEvent,
     RunRequest,
-    RunStateError,
-    TerminalStatus,
 )
-
-_FINISHED: Final[dict[TerminalStatus, EventType]] = {
-    "succeeded": "run.succeeded",
-    "failed": "run.failed",
-    "cancelled": "run.cancelled",
-}
+from storage.webhooks import Webhooks
 
 
 class Records:
@@ -56,6 +52,11 @@ class Records:
     Attributes:
         ledger: what the team has measured.
         openings: who has looked at the hold-out.
+        retirements: factors that are used no more.
+        people: tokens, sessions and quotas.
+        audit: who has done what.
+        queue: which run is worked on next, and by whom.
+        webhooks: who outside is told what happens.
         census: what there is, counted.
         pruner: removes what is not to be kept.
 
@@ -68,6 +69,11 @@ class Records:
         self._engine = engine
         self.ledger = Ledger(engine)
         self.openings = Openings(engine)
+        self.retirements = Retirements(engine)
+        self.people = People(engine)
+        self.audit = Audit(engine)
+        self.queue = Queue(engine)
+        self.webhooks = Webhooks(engine)
         self.census = Census(engine)
         self.pruner = Pruner(engine)
 
@@ -108,11 +114,20 @@ class Records:
         snapshot: str,
         seed: int,
         model: str,
-        user: str = "local",
+        by: Principal = LOCAL,
         limits: Limits | None = None,
         executor: str | None = None,
+        quota: Quota | None = None,
+        once: Once | None = None,
     ) -> Run:
-        """Queue a run with its ``run.queued`` event, which tells the recipe; ``executor`` owns the queue."""
+        """Queue a run with its ``run.queued`` event, which tells the recipe; ``executor`` owns the queue.
+
+        Where the request was carried out ``once`` before, that is the run of then as it stands.
+
+        Raises:
+            SpentError: the user's ``quota`` has no room for it.
+            IdempotencyError: its key came with another request.
+        """
         recipe = {
             "direction": request.direction,
             "market": request.market,
@@ -123,84 +138,20 @@ class Records:
             "budget": request.budget,
             "limits": limits or request.limits,
         }
-        with self._writing() as connection:
-            run_id = str(uuid7())
-            connection.execute(
-                insert(schema.runs).values(
-                    id=run_id, status="queued", created_at=datetime.now(UTC), executor=executor, user=user, **recipe
-                )
-            )
-            rows.append(connection, run_id, "run.queued", {**recipe, "user": user})
-            return rows.read_run(connection, run_id)
-
-    def start_run(self, run_id: str, executor: str) -> Run:
-        """Turn a queued run into a running one of ``executor``, with its ``run.started`` event."""
-        with self._writing() as connection:
-            status = rows.lock(connection, run_id)
-            if status != "queued":
-                raise RunStateError(f"run {run_id} is {status}: only a queued run can start")
-            rows.change(connection, run_id, status="running", started_at=datetime.now(UTC), executor=executor)
-            rows.append(connection, run_id, "run.started", {})
-            return rows.read_run(connection, run_id)
-
-    def finish_run(
-        self, run_id: str, status: TerminalStatus, error: str | None = None, stopped: str | None = None
-    ) -> Run:
-        """End a run with its terminal event; one that never started can fail or be cancelled, not succeed.
-
-        The event tells what ``stopped`` it, as ``reason``: ``budget`` where that is a limit other than the rounds.
-        """
-        with self._writing() as connection:
-            current = rows.lock_open(connection, run_id)
-            if current == "queued" and status == "succeeded":
-                raise RunStateError(f"run {run_id} is queued: only a running run can succeed")
-            rows.change(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error, stopped=stopped)
-            run = rows.read_run(connection, run_id)
-            told = {"accepted": len(run.accepted), "error": error, "reason": run.reason, "limit": stopped}
-            rows.append(connection, run_id, _FINISHED[status], told)
+        with self._writing(f"requests of {by.user}") as connection:
+            known = idempotency.earlier(connection, by, once)
+            if known is not None:
+                return rows.read_run(connection, known)
+            if quota is not None:
+                spending.check_queue(connection, by.user, quota)
+            run = rows.add_run(connection, recipe, user=by.user, private=request.private, executor=executor)
+            audit.append(connection, by, "run.submitted", run.id)
+            idempotency.remember(connection, by, once, run.id)
             return run
 
-    def append_event(self, run_id: str, type: EventType, data: dict[str, Any]) -> RunEvent:  # noqa: A002
-        """Add an event to a run that is not finished; ``data`` may hold pydantic models.
-
-        ``run.*``, ``factor.accepted`` and ``model.called`` are refused: the methods that make them true append them.
-        """
-        if type.startswith("run.") or type in {"factor.accepted", "model.called"}:
-            raise RunStateError(f"{type} is appended by the step it tells of, not by itself")
-        with self._writing() as connection:
-            rows.lock_open(connection, run_id)
-            return rows.append(connection, run_id, type, data)
-
-    def begin_call(self, run_id: str, call: ModelCall, allowance: Allowance) -> int:
-        """Save a model call with the estimate of what it takes, which counts until it ends; its number in the run.
-
-        Raises:
-            SpentError: it could pass a limit of the run, or of its user.
-        """
-        table = schema.model_calls
-        with self._writing() as connection:
-            rows.lock_open(connection, run_id)
-            spending.check_room(connection, run_id, call, allowance)
-            position = rows.count_on(connection, table.c.position, run_id)
-            connection.execute(insert(table).values(run_id=run_id, position=position, **call.model_dump()))
-            return position
-
-    def end_call(self, run_id: str, position: int, call: ModelCall) -> None:
-        """Save what a model call took and said, with its ``model.called`` event, which leaves out the answer."""
-        table = schema.model_calls
-        with self._writing() as connection:
-            rows.lock_open(connection, run_id)
-            at = (table.c.run_id == run_id) & (table.c.position == position)
-            connection.execute(update(table).where(at).values(call.model_dump()))
-            rows.append(connection, run_id, "model.called", {"call": call.model_dump(exclude={"answer"})})
-
-    def answer(self, run_id: str, step: str, prompt: str) -> str | None:
-        """What a model has said when the run asked this before, ``None`` where nothing was said."""
-        table = schema.model_calls
-        at = (table.c.run_id == run_id) & (table.c.step == step) & (table.c.prompt == prompt)
-        query = select(table.c.answer).where(at, table.c.failure.is_(None)).order_by(table.c.position.desc()).limit(1)
-        with self._reading() as connection:
-            return connection.scalar(query)
+    def journal(self, run_id: str, executor: str) -> Journal:
+        """What an executor writes of a run."""
+        return Journal(self._engine, run_id, executor)
 
     def left(self, user: str, allowance: Allowance, name: str) -> float:
         """What a field of the allowance leaves to the user's runs of 24 hours; infinite where it has no limit."""
@@ -211,8 +162,6 @@ class Records:
 
     def exceeded(self, user: str, allowance: Allowance) -> str:
         """The limit, ``user_`` and its name, that the user's runs of the last 24 hours have used up; empty if none."""
-        if allowance == Allowance():
-            return ""
         with self._reading() as connection:
             return spending.exceeded(connection, user, allowance)
 
@@ -224,69 +173,29 @@ class Records:
             rows.require_events(connection, run_id, after)
             return [rows.read_event(row) for row in connection.execute(query)]
 
-    def record_trial(
-        self,
-        run_id: str,
-        *,
-        round: int,  # noqa: A002
-        hypothesis: Hypothesis,
-        candidate: Candidate,
-        verdict: Verdict,
-        evaluation: Evaluation | None,
-        admission: Sequence[Check],
-    ) -> None:
-        """Save a candidate and what became of it; one that the run has already recorded stays as it is."""
-        table = schema.candidates
-        with self._writing() as connection:
-            rows.lock_open(connection, run_id)
-            known = select(table.c.id).where(table.c.run_id == run_id, table.c.id == candidate.id)
-            if connection.execute(known).one_or_none() is not None:
-                return
-            connection.execute(
-                insert(table).values(
-                    run_id=run_id,
-                    position=rows.count_on(connection, table.c.position, run_id),
-                    round=round,
-                    hypothesis=hypothesis.statement,
-                    verdict=verdict,
-                    admission=tuple(admission),
-                    accepted=evaluation is not None and all(check.passed for check in admission),
-                    **candidate.model_dump(),
-                )
-            )
-            if evaluation is not None:
-                connection.execute(insert(schema.evaluations).values(run_id=run_id, **evaluation.model_dump()))
-
-    def accept_factor(self, factor: Factor) -> bool:
-        """Link the factor to its run, with a ``factor.accepted`` event; True when it is new to the library.
-
-        The event's data is ``{"factor": ..., "new": ...}``. A factor that the library has stays as it is; one
-        that the run has already accepted changes nothing.
-        """
-        run_id, links = factor.run_id, schema.run_factors
-        with self._writing() as connection:
-            rows.lock_open(connection, run_id)
-            linked = select(links.c.position).where(links.c.run_id == run_id, links.c.factor_id == factor.id)
-            if connection.execute(linked).one_or_none() is not None:
-                return False
-            new = rows.add_factor(connection, factor)
-            position = rows.count_on(connection, links.c.position, run_id)
-            connection.execute(insert(links).values(run_id=run_id, factor_id=factor.id, position=position))
-            rows.append(connection, run_id, "factor.accepted", {"factor": factor, "new": new})
-            return new
+    def all_events(self, run_id: str, types: Collection[EventType]) -> list[RunEvent]:
+        """A run's events of these types, in order."""
+        table = schema.events
+        at = (table.c.run_id == run_id) & table.c.type.in_(types)
+        with self._reading() as connection:
+            return [
+                rows.read_event(row) for row in connection.execute(rows.select_events().where(at).order_by(table.c.seq))
+            ]
 
     def run(self, run_id: str) -> Run:
         """The run as it stands."""
         with self._reading() as connection:
             return rows.read_run(connection, run_id)
 
-    def runs(self, limit: int = 50, cursor: str | None = None) -> tuple[list[Run], str | None]:
-        """A page of runs, newest first."""
-        key = schema.runs.c.id
-        query = rows.select_runs().order_by(key.desc())
+    def runs(
+        self, limit: int = 50, cursor: str | None = None, seen_by: Principal = LOCAL
+    ) -> tuple[list[Run], str | None]:
+        """A page of the runs that somebody sees, newest first."""
+        key, seen = schema.runs.c.id, rows.seen_by(seen_by)
+        query = rows.select_runs().where(seen).order_by(key.desc())
         with self._reading() as connection:
             if cursor is not None:
-                query = query.where(key < rows.cursor_keys(connection, [key], key == cursor)[0])
+                query = query.where(key < rows.cursor_keys(connection, [key], (key == cursor) & seen)[0])
             found, more = rows.page(connection, query, limit)
             runs = rows.read_runs(connection, found)
         return runs, runs[-1].id if more else None
@@ -375,23 +284,12 @@ class Records:
         query = (
             rows.select_runs()
             .where(table.c.status == "succeeded", *(table.c[name] == getattr(run, name) for name in recipe))
-            .where(tuple_(*created) < (run.created_at, run.id))
+            .where(tuple_(*created) < (run.created_at, run.id), rows.seen_by(Principal(run.user, "researcher")))
             .order_by(*created)
             .limit(1)
         )
         with self._reading() as connection:
             return next(iter(rows.read_runs(connection, connection.execute(query).all())), None)
-
-    def abandoned(self, alive: Callable[[str], bool]) -> list[Run]:
-        """The unfinished runs whose executor is not alive, oldest first; one without an executor waits."""
-        table = schema.runs
-        pending = table.c.status.not_in(TERMINAL) & table.c.executor.is_not(None)
-        with self._reading() as connection:
-            executors = connection.scalars(select(table.c.executor).where(pending).distinct()).all()
-        dead = [executor for executor in executors if not alive(executor)]
-        query = rows.select_runs().where(pending, table.c.executor.in_(dead)).order_by(table.c.id)
-        with self._reading() as connection:
-            return rows.read_runs(connection, connection.execute(query).all())
 
     def _reading(self) -> AbstractContextManager[Connection]:
         return reading(self._engine)

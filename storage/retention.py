@@ -1,9 +1,10 @@
 """What is kept of finished runs: their events are removed once they are old or many, what the runs found stays.
 
 Of a pruned run the ``run.*`` events stay, which say what was asked for and what became of it, and so do its
-candidates, evaluations, factors and model calls.
+candidates, evaluations, factors and model calls. A run that still owes a webhook something keeps all until then.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,7 +14,7 @@ from sqlalchemy import Engine, delete, func, select, update
 from storage import rows
 from storage.engine import reading, writing
 from storage.runs import TERMINAL
-from storage.schema import events, runs
+from storage.schema import deliveries, events, runs
 
 _BATCH: Final = 1000  # events that are removed in one transaction, so that no writer waits long
 _LOCK: Final = "retention"
@@ -41,18 +42,20 @@ class Pruner:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def prune(self, retention: Retention) -> list[str]:
+    def prune(self, retention: Retention, stop: Callable[[], bool] = lambda: False) -> list[str]:
         """Remove the events that are not to be kept, the oldest runs' first; the ids of the runs that have lost theirs.
 
-        It works in small transactions, and what is cut off goes on the next time.
+        It works in small transactions, between which it is asked whether to ``stop``, and goes on the next time.
         """
-        self._weigh()
-        due = self._due(retention)
-        for run_id in due:
-            self._remove(run_id)
-        return due
+        self._weigh(stop)
+        pruned: list[str] = []
+        for run_id in self._due(retention):
+            if not self._remove(run_id, stop):
+                break
+            pruned.append(run_id)
+        return pruned
 
-    def _weigh(self) -> None:
+    def _weigh(self, stop: Callable[[], bool]) -> None:
         """Note once for each finished run, to whose events none are added any more, what they tell in sum."""
         size = select(func.coalesce(func.sum(func.length(events.c.data)), 0)).where(events.c.run_id == runs.c.id)
         sums = {
@@ -64,13 +67,16 @@ class Pruner:
         with reading(self._engine) as connection:
             ids = connection.scalars(select(runs.c.id).where(unweighed)).all()
         for run_id in ids:
+            if stop():
+                return
             with writing(self._engine, _LOCK) as connection:
                 connection.execute(update(runs).where(runs.c.id == run_id, unweighed).values(sums))
 
     def _due(self, retention: Retention) -> list[str]:
         """The runs whose events are to go, oldest first, those among them that were cut off while theirs went."""
+        owed = select(deliveries.c.id).where(deliveries.c.run_id == runs.c.id, deliveries.c.next_at.is_not(None))
         query = (
-            select(runs.c.id, runs.c.finished_at, runs.c.event_bytes, runs.c.pruned_at)
+            select(runs.c.id, runs.c.finished_at, runs.c.event_bytes, runs.c.pruned_at, owed.exists().label("owes"))
             .where(_FINISHED, runs.c.event_bytes > 0)
             .order_by(runs.c.finished_at.desc(), runs.c.id.desc())
         )
@@ -79,11 +85,14 @@ class Pruner:
         with reading(self._engine) as connection:
             for run in connection.execute(query):
                 kept += run.event_bytes
-                if run.pruned_at is not None or run.finished_at < oldest or kept > retention.bytes:
+                # Deliveries go with their events. A run that has ended is owed no more than it is by now.
+                old = run.pruned_at is not None or run.finished_at < oldest or kept > retention.bytes
+                if old and not run.owes:
                     due.append(run.id)
         return due[::-1]
 
-    def _remove(self, run_id: str) -> None:
+    def _remove(self, run_id: str, stop: Callable[[], bool]) -> bool:
+        """Remove a run's events; whether all are gone."""
         unmarked = (runs.c.id == run_id) & runs.c.pruned_at.is_(None)
         with writing(self._engine, _LOCK) as connection:  # before the first is gone, or a reader would miss it
             connection.execute(update(runs).where(unmarked).values(pruned_at=datetime.now(UTC)))
@@ -91,7 +100,10 @@ class Pruner:
         batch = select(events.c.seq).where(of_run, _PROGRESS).order_by(events.c.seq).limit(_BATCH)
         removed = _BATCH
         while removed == _BATCH:
+            if stop():
+                return False
             with writing(self._engine, _LOCK) as connection:
                 removed = connection.execute(delete(events).where(of_run, events.c.seq.in_(batch))).rowcount
                 if removed < _BATCH:
                     connection.execute(update(runs).where(runs.c.id == run_id).values(event_bytes=0))
+        return True

@@ -1,8 +1,9 @@
 """Steps inside one transaction of the records: lock a run, count on, read rows as the nouns they are."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     Column,
@@ -11,18 +12,42 @@ from sqlalchemy import (
     Row,
     ScalarSelect,
     Select,
+    false,
     func,
     insert,
+    or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.exc import IntegrityError
+from uuid_utils import uuid7
 
 from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor
-from storage.runs import TERMINAL, CandidateRecord, EventType, PrunedError, Run, RunEvent, RunStateError, RunStatus
+from storage import outbox
+from storage.principal import Principal
+from storage.runs import (
+    TERMINAL,
+    CandidateRecord,
+    EventType,
+    FencedError,
+    PrunedError,
+    Run,
+    RunEvent,
+    RunStateError,
+    RunStatus,
+    TerminalStatus,
+)
 from storage.schema import candidates, evaluations, events, factors, model_calls, run_factors, runs
+
+_FINISHED: Final[dict[TerminalStatus, EventType]] = {
+    "succeeded": "run.succeeded",
+    "failed": "run.failed",
+    "cancelled": "run.cancelled",
+}
+_PRIVATE: Final = "The words are those of a private run."
 
 
 def lock(connection: Connection, run_id: str) -> RunStatus:
@@ -41,9 +66,42 @@ def lock_open(connection: Connection, run_id: str) -> RunStatus:
     return status
 
 
+def check_fence(connection: Connection, run_id: str, executor: str) -> None:
+    """``FencedError`` where a locked run is not this executor's."""
+    owner = connection.scalar(select(runs.c.executor).where(runs.c.id == run_id))
+    if owner != executor:
+        raise FencedError(f"run {run_id} is {owner or 'nobody'}'s now, not {executor}'s")
+
+
+def start(connection: Connection, run_id: str, executor: str) -> None:
+    """Give a queued run, which must be locked, to an executor, with its ``run.started`` event."""
+    change(connection, run_id, status="running", started_at=datetime.now(UTC), executor=executor)
+    append(connection, run_id, "run.started", {})
+
+
+def finish(
+    connection: Connection, run_id: str, status: TerminalStatus, error: str | None = None, stopped: str | None = None
+) -> Run:
+    """End a locked run with its terminal event, which tells what ``stopped`` it."""
+    change(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error, stopped=stopped)
+    run = read_run(connection, run_id)
+    told = {"accepted": len(run.accepted), "error": error, "reason": run.reason, "limit": stopped}
+    append(connection, run_id, _FINISHED[status], told)
+    return run
+
+
 def change(connection: Connection, run_id: str, **values: object) -> None:
     """Set columns of a locked run."""
     connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+
+
+def add_run(connection: Connection, recipe: dict[str, Any], *, user: str, private: bool, executor: str | None) -> Run:
+    """Insert a queued run with its ``run.queued`` event, which tells the recipe."""
+    run_id = str(uuid7())
+    facts = {"id": run_id, "status": "queued", "user": user, "private": private, "executor": executor}
+    connection.execute(insert(runs).values(**facts, created_at=datetime.now(UTC), **recipe))
+    append(connection, run_id, "run.queued", {**recipe, "user": user})
+    return read_run(connection, run_id)
 
 
 def count_on(connection: Connection, column: Column[int], run_id: str) -> int:
@@ -52,13 +110,18 @@ def count_on(connection: Connection, column: Column[int], run_id: str) -> int:
     return (last or 0) + 1
 
 
-def append(connection: Connection, run_id: str, kind: EventType, data: dict[str, Any]) -> RunEvent:
-    """Add the next event to a locked run."""
+def append(
+    connection: Connection, run_id: str, kind: EventType, data: dict[str, Any], key: str | None = None
+) -> RunEvent:
+    """Add the next event to a locked run, and to the outbox; its key, if any, must be new."""
     seq = count_on(connection, events.c.seq, run_id)
-    values = {"run_id": run_id, "seq": seq, "at": datetime.now(UTC), "type": kind, "data": data}
+    values = {"run_id": run_id, "seq": seq, "at": datetime.now(UTC), "type": kind, "data": data, "key": key}
     connection.execute(insert(events).values(values))
     # Read back rather than returned as given: the event is what the next reader sees.
-    return read_event(connection.execute(select_events().where(events.c.run_id == run_id, events.c.seq == seq)).one())
+    added = select_events().where(events.c.run_id == run_id, events.c.seq == seq)
+    event = read_event(connection.execute(added).one())
+    outbox.enqueue(connection, event)
+    return event
 
 
 def select_events() -> Select[Any]:
@@ -72,7 +135,14 @@ def read_event(row: Row[Any]) -> RunEvent:
 
 
 def add_factor(connection: Connection, factor: Factor) -> bool:
-    """Insert the factor into the library; False where it is there already."""
+    """Insert the factor into the library; False where it is there already.
+
+    One of a private run enters without its words, which may tell what the run is about: all that reads the library
+    may then tell what it has read. The run's candidates keep them.
+    """
+    if connection.scalar(select(runs.c.private).where(runs.c.id == factor.run_id)):
+        words = {"name": f"factor {factor.id}", "description": _PRIVATE, "hypothesis": _PRIVATE}
+        factor = factor.model_copy(update=words)
     try:
         with connection.begin_nested():
             connection.execute(insert(factors).values(factor.model_dump()))
@@ -81,6 +151,18 @@ def add_factor(connection: Connection, factor: Factor) -> bool:
             raise
         return False
     return True
+
+
+def waiting(connection: Connection) -> list[tuple[str, str]]:
+    """The runs that wait for any executor, by id and user, in the order in which they are to start."""
+    under_way = Counter(connection.scalars(select(runs.c.user).where(runs.c.status == "running")))
+    queued = (runs.c.status == "queued") & runs.c.executor.is_(None)
+    query = select(runs.c.id, runs.c.user).where(queued).order_by(runs.c.created_at, runs.c.id)
+    places = []
+    for number, (run_id, user) in enumerate(connection.execute(query).all()):
+        under_way[user] += 1
+        places.append((under_way[user], number, run_id, user))
+    return [(run_id, user) for _, _, run_id, user in sorted(places)]
 
 
 def select_runs() -> Select[Any]:
@@ -108,13 +190,25 @@ def told(kind: EventType) -> ScalarSelect[int]:
     return select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == kind).scalar_subquery()
 
 
+def seen_by(principal: Principal) -> ColumnElement[bool]:
+    """That a run may be told of to somebody, as :meth:`storage.principal.Principal.sees` says of one run."""
+    everything = true() if principal.role == "admin" else false()
+    return or_(everything, runs.c.private.is_(False), runs.c.user == principal.user)
+
+
 def read_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
-    """The runs of these rows, each with its accepted factors."""
+    """The runs of these rows, each with its accepted factors and its place in the queue."""
     accepted: dict[str, list[str]] = {row.id: [] for row in rows}
     links = select(run_factors).where(run_factors.c.run_id.in_(accepted)).order_by(run_factors.c.position)
     for link in connection.execute(links):
         accepted[link.run_id].append(link.factor_id)
-    return [Run.model_validate({**row._asdict(), "accepted": accepted[row.id]}) for row in rows]
+    places: dict[str, int] = {}
+    if any(row.status == "queued" for row in rows):
+        places = {run_id: place for place, (run_id, _) in enumerate(waiting(connection), start=1)}
+    return [
+        Run.model_validate({**row._asdict(), "accepted": accepted[row.id], "position": places.get(row.id)})
+        for row in rows
+    ]
 
 
 def read_run(connection: Connection, run_id: str) -> Run:

@@ -1,6 +1,5 @@
 """The nouns of a run: what is asked for, what becomes of it, and the events that tell it."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, computed_field
@@ -18,10 +17,12 @@ TERMINAL: Final[frozenset[RunStatus]] = frozenset({"succeeded", "failed", "cance
 EventType = Literal[
     "run.queued",
     "run.started",
+    "run.resumed",
     "hypothesis.proposed",
     "candidate.drafted",
     "candidate.judged",
     "candidate.evaluated",
+    "candidate.failed",
     "alphas.ranked",
     "model.called",
     "agent.failed",
@@ -41,16 +42,22 @@ class PrunedError(AlphaAgentError):
     """Events that were there and have been removed, see :mod:`storage.retention`."""
 
 
+class FencedError(RunStateError):
+    """A step on a run that another executor works on."""
+
+
 class SpentError(AlphaAgentError):
     """A step that there is no room for any more.
 
     Attributes:
-        limit: the field of the run's :class:`Budget`, or ``user_`` and the field of the user's :class:`Allowance`.
+        limit: the field of the run's :class:`Budget`, or ``user_`` and the field of the user's :class:`Quota`.
+        retry_after: seconds until there may be room again, ``None`` where nobody can wait for that.
     """
 
-    def __init__(self, limit: str) -> None:
+    def __init__(self, limit: str, retry_after: int | None = None) -> None:
         super().__init__(f"there is no room for this any more: {limit.replace('_', ' ')}")
         self.limit = limit
+        self.retry_after = retry_after
 
 
 class Budget(BaseModel):
@@ -78,7 +85,8 @@ class Budget(BaseModel):
 class Allowance(BaseModel):
     """What all runs of one user that were queued in the last 24 hours may spend together; ``None`` is no limit.
 
-    The fields are counts over these runs, ``seconds`` of work and ``usd`` of calls whose price is known.
+    The fields are counts over these runs, ``seconds`` of work and ``usd`` of calls whose price is known. Evaluations
+    that the user asked for without a run count as well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,10 +101,25 @@ class Allowance(BaseModel):
     seconds: float | None = Field(default=None, ge=0)
 
 
+class Quota(Allowance):
+    """What one user may do: in 24 hours as an :class:`Allowance`, and at once.
+
+    Attributes:
+        concurrent_runs: runs that work at the same time; more of them wait.
+        queued_runs: runs that wait.
+        streams: event streams that a process of the server keeps open.
+    """
+
+    concurrent_runs: int = Field(default=2, ge=0)
+    queued_runs: int = Field(default=20, ge=0)
+    streams: int = Field(default=50, ge=0)
+
+
 class RunRequest(BaseModel):
     """What a person asks for; where ``universe``, ``seed`` or ``model`` is ``None`` the service chooses.
 
-    Of ``limits`` those that are given stand in for the service's own.
+    Of ``limits`` those that are given stand in for the service's own. A ``private`` run is told of to its user and to
+    admins alone; the factors that it accepts join the team's library without their words.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,6 +131,7 @@ class RunRequest(BaseModel):
     model: str | None = None
     budget: Budget = Budget()
     limits: Limits = Limits()
+    private: bool = False
 
 
 class Run(BaseModel):
@@ -116,10 +140,13 @@ class Run(BaseModel):
     Attributes:
         id: a UUIDv7, so that ids sort by creation.
         user: who asked.
+        private: whether it is told of to them and to admins alone.
         limits: what its gate refuses.
         accepted: ids of the factors it accepted, in order of acceptance.
         error: why it failed, one line.
         stopped: the limit that ended it.
+        seconds: time that it has worked, so far to a few seconds.
+        position: its place in the queue, 1 for the next; ``None`` once it has started, or waits for one process alone.
         rounds: rounds completed.
         candidates: formulas that the gate judged, rewrites included.
         evaluations: candidates evaluated.
@@ -143,12 +170,15 @@ class Run(BaseModel):
     model: str
     budget: Budget
     limits: Limits
+    private: bool
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     accepted: tuple[str, ...]
     error: str | None
     stopped: str | None
+    seconds: float
+    position: int | None
     rounds: int
     candidates: int
     evaluations: int
@@ -162,11 +192,6 @@ class Run(BaseModel):
     def reason(self) -> str | None:
         """What ended it, in short: ``rounds``, ``cancelled``, or ``budget`` for any other limit."""
         return self.stopped if self.stopped in {None, "rounds", "cancelled"} else "budget"
-
-    @computed_field
-    def seconds(self) -> float:
-        """Time that it has worked, until now where it still does."""
-        return ((self.finished_at or datetime.now(UTC)) - self.started_at).total_seconds() if self.started_at else 0.0
 
 
 class ModelCall(BaseModel):
@@ -219,7 +244,8 @@ class CandidateRecord(BaseModel):
     """A candidate and what became of it.
 
     ``hypothesis`` is the statement it was drafted for. ``verdict`` is the gate's; ``evaluation`` and
-    ``admission`` (the checks on the measured values) are absent where the gate refused.
+    ``admission`` (the checks on the measured values) are absent where the gate refused. Where no figures could be had
+    there is no evaluation, and ``admission`` says why.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

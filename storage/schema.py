@@ -1,7 +1,7 @@
-"""The tables of the records: runs, their events and candidates, the library, alphas, and what is counted of the team.
+"""The tables of the records: runs, their events and candidates, the library, alphas, the team and what it has done.
 
-``trials`` and ``openings`` can be added to and not changed: what has been tried and seen stays so. Triggers of the
-database see to that.
+``trials``, ``openings``, ``retirements`` and ``audit`` can be added to and not changed: what has been tried, seen and
+done stays so. Triggers of the database see to that.
 
 A change here needs a revision in ``storage/migrations/versions``; a test holds the two together.
 """
@@ -98,9 +98,10 @@ runs = Table(
     Column("limits", Document, nullable=False, server_default="{}"),
     Column("user", Text, nullable=False, server_default="local"),
     Column("stopped", Text),
-    Column("worked", Double, nullable=False, server_default="0"),
+    Column("seconds", Double, nullable=False, server_default="0"),
     Column("cancelling", Boolean, nullable=False, server_default=false()),
     Column("progress", Document, nullable=False, server_default="null"),
+    Column("private", Boolean, nullable=False, server_default=false()),
     Column("final_rounds", Integer),
     Column("final_candidates", Integer),
     Column("event_bytes", BigInteger),
@@ -121,7 +122,7 @@ events = Table(
     Column("data", Document, nullable=False),
     Column("key", Text),
     CheckConstraint("seq >= 1", name="seq"),
-    Index("events_type", "run_id", "type"),
+    Index("events_type", "type", "run_id"),
     Index("events_key", "run_id", "key", unique=True),
 )
 
@@ -129,7 +130,7 @@ executors = Table(
     "executors",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("beat_at", Moment, nullable=False),
+    Column("beats", Integer, nullable=False),
 )
 
 candidates = Table(
@@ -267,4 +268,100 @@ openings = Table(
     Column("status", Text, nullable=False),
     CheckConstraint("status IN ('live', 'rejected')", name="status"),
     Index("openings_market", "market", "opened_at"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("used_at", Moment),
+    CheckConstraint("role IN ('viewer', 'researcher', 'admin')", name="role"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("token_id", Text, ForeignKey("tokens.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("user", Text, primary_key=True),
+    Column("quota", Document, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+retirements = Table(
+    "retirements",
+    metadata,
+    Column("factor_id", Text, ForeignKey("factors.id"), primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("retired_at", Moment, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("token", Text),
+    Column("act", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("client", Text),
+    Column("request_id", Text),
+    Index("audit_user", "user", "act", "at"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Document, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("leased_until", Moment, nullable=False),
+    Column("failing_since", Moment),
+    Column("disabled_at", Moment),
+    Column("disabled_because", Text),
+    Index("webhooks_user", "user"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("webhook_id", Text, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Moment),
+    Column("delivered_at", Moment),
+    Column("error", Text),
+    # A delivery goes with its event: what is kept of runs is decided in one place.
+    ForeignKeyConstraint(["run_id", "seq"], ["events.run_id", "events.seq"], ondelete="CASCADE"),
+    UniqueConstraint("webhook_id", "run_id", "seq"),
+    Index("deliveries_due", "webhook_id", "next_at"),
+    Index("deliveries_event", "run_id", "seq"),
 )

@@ -1,55 +1,108 @@
 """What runs and users have spent, and whether there is room for more; inside one transaction of the records."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from storage import rows
-from storage.runs import Allowance, Budget, ModelCall, Run, SpentError
-from storage.schema import runs
+from storage.runs import Allowance, Budget, ModelCall, Quota, Run, SpentError
+from storage.schema import audit, runs
 
 _CALL = ("model_calls", "input_tokens", "output_tokens", "usd")  # what a call adds to
 _DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An evaluation that a user asked for without a run."""
+
+    created_at: datetime
+    evaluations: int = 1
+
+
+_Spent = Run | _Asked
 
 
 def check_room(connection: Connection, run_id: str, call: ModelCall, allowance: Allowance) -> None:
     """Raise ``SpentError`` where a call could pass a limit of its run or user, by the estimate that it holds."""
     run = rows.read_run(connection, run_id)
     added = {"model_calls": 1, **call.model_dump(include=set(_CALL))}
-    everything = _recent(connection, run.user) if allowance != Allowance() else ()
+    everything = _recent(connection, run.user, allowance)
     for prefix, limits, spent in (("", run.budget, [run]), ("user_", allowance, everything)):
         for name in _CALL:
             if _used(spent, name) + (added[name] or 0) > _limit(limits, name):
                 raise SpentError(prefix + name)
     used_up = _first_used_up(everything, allowance)  # which may be counted in something else than calls
     if used_up:
-        raise SpentError(used_up)
+        raise SpentError(f"user_{used_up}")
+
+
+def check_queue(connection: Connection, user: str, quota: Quota) -> None:
+    """Raise ``SpentError`` where a user may not queue a run now."""
+    check_day(connection, user, quota)
+    own = runs.c.user == user
+    queued = connection.scalar(select(func.count()).where(own, runs.c.status == "queued")) or 0
+    if queued >= quota.queued_runs:
+        raise SpentError("user_queued_runs", _until_one_ends(connection, user))
+
+
+def check_day(connection: Connection, user: str, allowance: Allowance) -> None:
+    """Raise ``SpentError`` where a user has used up a limit of the last 24 hours."""
+    spent = _recent(connection, user, allowance)
+    used_up = _first_used_up(spent, allowance)
+    if used_up:
+        raise SpentError(f"user_{used_up}", _until_aged(spent, used_up, allowance))
 
 
 def left(connection: Connection, user: str, allowance: Allowance, name: str) -> float:
     """What a field of the allowance leaves to the user's runs, infinite where it is no limit."""
-    return max(0.0, _limit(allowance, name) - _used(_recent(connection, user), name))
+    return max(0.0, _limit(allowance, name) - _used(_recent(connection, user, allowance), name))
 
 
 def exceeded(connection: Connection, user: str, allowance: Allowance) -> str:
-    """The first limit of the allowance that the user's runs of the last 24 hours have used up, else empty."""
-    return _first_used_up(_recent(connection, user), allowance)
+    """The first limit of the allowance that the user has used up in the last 24 hours, ``user_`` first, else empty."""
+    used_up = _first_used_up(_recent(connection, user, allowance), allowance)
+    return used_up and f"user_{used_up}"
 
 
-def _first_used_up(spent: Iterable[Run], allowance: Allowance) -> str:
+def _first_used_up(spent: Iterable[_Spent], allowance: Allowance) -> str:
     spent = list(spent)
     used_up = (name for name in Allowance.model_fields if _used(spent, name) >= _limit(allowance, name))
-    return next((f"user_{name}" for name in used_up), "")
+    return next(used_up, "")
 
 
-def _recent(connection: Connection, user: str) -> list[Run]:
-    query = rows.select_runs().where(runs.c.user == user, runs.c.created_at > datetime.now(UTC) - _DAY)
-    return rows.read_runs(connection, connection.execute(query).all())
+def _recent(connection: Connection, user: str, allowance: Allowance) -> list[_Spent]:
+    """What counts in a user's last 24 hours, oldest first; not looked at where nothing of it is limited."""
+    if all(getattr(allowance, name) is None for name in Allowance.model_fields):
+        return []
+    begun = datetime.now(UTC) - _DAY
+    query = rows.select_runs().where(runs.c.user == user, runs.c.created_at > begun)
+    asked = (audit.c.user == user, audit.c.act == "evaluation.asked", audit.c.at > begun)
+    spent: list[_Spent] = [*rows.read_runs(connection, connection.execute(query).all())]
+    spent += [_Asked(at) for at in connection.scalars(select(audit.c.at).where(*asked))]
+    return sorted(spent, key=lambda one: one.created_at)
 
 
-def _used(spent: Iterable[Run], name: str) -> float:
-    return float(sum(getattr(run, name) for run in spent))
+def _until_aged(spent: Sequence[_Spent], name: str, allowance: Allowance) -> int:
+    """Seconds until enough of what counts is older than a day; a day where that would not do."""
+    for k, one in enumerate(spent, 1):
+        if _used(spent[k:], name) < _limit(allowance, name):
+            return max(1, ceil((one.created_at + _DAY - datetime.now(UTC)).total_seconds()))
+    return int(_DAY.total_seconds())
+
+
+def _until_one_ends(connection: Connection, user: str) -> int:
+    """Seconds until a run of a user must have ended, and so one that waits may begin; a minute where none works."""
+    working = rows.select_runs().where(runs.c.user == user, runs.c.status == "running")
+    found = rows.read_runs(connection, connection.execute(working).all())
+    return max(1, ceil(min(run.budget.seconds - run.seconds for run in found))) if found else 60
+
+
+def _used(spent: Iterable[_Spent], name: str) -> float:
+    return float(sum(getattr(one, name, 0) for one in spent))
 
 
 def _limit(limits: Budget | Allowance, name: str) -> float:

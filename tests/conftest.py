@@ -77,8 +77,14 @@ class Service:
     def post(self, **body: Any) -> httpx.Response:
         return httpx.post(f"{self.url}/runs", json=body)
 
+    def post_to(self, path: str, **body: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body or None)
+
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path)
+
+    def evaluate(self, formula: str, market: str = "small") -> httpx.Response:
+        return httpx.post(f"{self.url}/evaluations", json={"formula": formula, "market": market}, timeout=60)
 
     def lines(self, run_id: str, **headers: str) -> Iterator[str]:
         """The lines of a run's event stream as they come."""

@@ -38,8 +38,15 @@ def accepted(records, snapshot, formula="RANK($close)", universe=None, model="of
     request = RunRequest(direction="d", market=snapshot.market)
     universe = snapshot.universe(universe)
     run = records.create_run(request, universe=universe, snapshot=snapshot.id, seed=1, model=model)
-    records.start_run(run.id, "host")
-    factor = Factor(
+    records.journal(run.id, "host").start()
+    factor = factor_of(run, snapshot, formula)
+    assert records.journal(run.id, "host").accept_factor(factor)
+    return factor
+
+
+def factor_of(run, snapshot, formula):
+    """What a run on a snapshot may accept."""
+    return Factor(
         id=factor_id(snapshot.market, parse(formula, snapshot.series)),
         market=snapshot.market,
         name="n",
@@ -48,14 +55,12 @@ def accepted(records, snapshot, formula="RANK($close)", universe=None, model="of
         hypothesis="h",
         run_id=run.id,
         snapshot=snapshot.id,
-        universe=universe,
+        universe=run.universe,
         horizon=1,
         penalty=0.25,
         splits={"train": METRICS, "valid": METRICS},
         created_at=datetime.now(UTC),
     )
-    assert records.accept_factor(factor)
-    return factor
 
 
 def evaluation_of(factor):

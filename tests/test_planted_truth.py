@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.panels import load_panel
-from app.runner import Runner
+from app.runner import Runner, mine_here
 from app.settings import Settings
 from factors.demo_market import demo_market
 from factors.evaluator import evaluate
@@ -32,12 +32,12 @@ def mined(tmp_path_factory):
         synthetic=True,
     )
     settings = Settings(home=home, openai_api_key=None)
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         runner = Runner(settings, records)
         for direction in ("volume that comes with gains", "closes near the top of the day's range reverse"):
             budget = Budget(rounds=8, candidates=8)
             request = RunRequest(direction=direction, market="demo", seed=7, model="offline", budget=budget)
-            assert runner.execute(runner.submit(request).id).status == "succeeded"
+            assert mine_here(runner, request).status == "succeeded"
         factors = records.library("demo")
     panel, _ = load_panel(snapshot, snapshot.universe(None))
     return market.plants, panel, factors

@@ -18,7 +18,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR")]
 def make_backup(folder: Folder) -> None:
     """Copy records and markets into a new folder, also while the service runs."""
     settings = Settings()
-    made = back_up(settings.home, settings.database_url, folder, version("alphaagent"))
+    made = back_up(settings.home, settings.records_url, folder, version("alphaagent"))
     size = sum(file.size for file in made.files)
     typer.echo(f"{len(made.files)} files, {size:,} bytes, are backed up in {folder}")
 

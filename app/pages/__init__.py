@@ -1,6 +1,6 @@
 """Pages for people: the library by market, and all that is known of one factor.
 
-They need no script, no cookie and no other host, and show what people and models wrote as text.
+They need no script and no other host, and show what people and models wrote as text.
 """
 
 import secrets
@@ -10,24 +10,28 @@ from datetime import date
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.appraisal import appraised_factor, ledger_of
-from app.dependencies import Shared
+from app.auth import COOKIE, Admin, AuthenticationError, Viewer, csrf_token
+from app.dependencies import Evaluations, Shared
+from app.library import LibraryFactor, with_status
 from app.pages.charts import appraisal_charts, memory_chart
-from app.problems import status_of
+from app.problems import headers_of, status_of
+from app.promotion import promote
+from app.runner import Runner
 from factors.errors import AlphaAgentError
-from factors.hypothesis import Factor
 from storage.ledger import MarketLedger
 from storage.markets import Snapshot, list_markets, open_market
+from storage.principal import Principal
 
 SHOWN = 50  # factors of a market on one page
-
-_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 class PageRoute(APIRoute):
@@ -37,14 +41,18 @@ class PageRoute(APIRoute):
         """The route's answer to a request."""
         answer = super().get_route_handler()
 
-        async def page(request: Request) -> Response:
+        async def answered(request: Request) -> Response:
             try:
                 return await answer(request)
+            except AuthenticationError:
+                return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
             except AlphaAgentError as error:
                 status = status_of(error)
-                return _page("problem.html", status, title=status.phrase, detail=str(error))
+                problem = page(request, "problem.html", status, title=status.phrase, detail=str(error))
+                problem.headers.update(headers_of(error))
+                return problem
 
-        return page
+        return answered
 
 
 routes = APIRouter(route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False)
@@ -56,53 +64,83 @@ class Shelf:
 
     snapshot: Snapshot
     ledger: MarketLedger
-    factors: list[Factor]
+    factors: list[LibraryFactor]
     following: str | None
 
 
 @routes.get("/")
-def get_library_page(runner: Shared, market: str | None = None, cursor: str | None = None) -> Response:
+def get_library_page(
+    request: Request, _: Viewer, runner: Shared, market: str | None = None, cursor: str | None = None
+) -> Response:
     """The library and the ledger of each market, or of one, newest factors first."""
     records = runner.records
     shelves = []
     for snapshot in list_markets(runner.settings.home, market):
         found, following = records.factors(snapshot.market, SHOWN, cursor)
-        shelves.append(Shelf(snapshot, ledger_of(runner.settings, records, snapshot.market), found, following))
-    return _page("library.html", shelves=shelves, statuses=records.openings.statuses(), older=cursor is not None)
+        ledger = ledger_of(runner.settings, records, snapshot.market)
+        shelves.append(Shelf(snapshot, ledger, with_status(records, found), following))
+    return page(request, "library.html", shelves=shelves, older=cursor is not None)
 
 
 @routes.get("/library/{factor_id}")
-def get_factor_page(factor_id: str, runner: Shared) -> Response:
+async def get_factor_page(
+    factor_id: str, request: Request, principal: Viewer, runner: Shared, evaluations: Evaluations
+) -> Response:
     """All that is known of a factor in sample, and what the hold-out said of it if it was asked."""
+    return await to_thread.run_sync(_factor_page, factor_id, request, principal, runner, limiter=evaluations)
+
+
+def _factor_page(factor_id: str, request: Request, principal: Principal, runner: Runner) -> Response:
     settings, records = runner.settings, runner.records
-    factor = records.factor(factor_id)
-    appraisal = appraised_factor(settings, records, factor)
-    model = records.run(factor.run_id).model
-    return _page(
+    factor = with_status(records, [records.factor(factor_id)])[0]
+    appraisal = appraised_factor(settings, records, runner.laboratories, factor, principal.user)
+    run = records.run(factor.run_id)
+    return page(
+        request,
         "factor.html",
         factor=factor,
         appraisal=appraisal,
         charts=appraisal_charts(appraisal),
         memory=memory_chart(appraisal.evaluation.memory),
-        model=model,
-        cutoff=settings.training_cutoff(model),
+        run=run if principal.sees(run) else None,
+        model=run.model,
+        cutoff=settings.training_cutoff(run.model),
         opening=records.openings.of_factor(factor.id),
+        retirement=records.retirements.of_factor(factor.id),
         has_holdout=open_market(settings.home, factor.market, factor.snapshot).has_holdout,
     )
 
 
-def _page(template: str, status: HTTPStatus = HTTPStatus.OK, **context: object) -> HTMLResponse:
-    """A page, which may load nothing and whose one style is known by its nonce."""
+@routes.post("/library/{factor_id}/promote")
+def post_promote_button(factor_id: str, principal: Admin, runner: Shared) -> Response:
+    """Promote a factor from its page."""
+    promote(runner.settings, runner.records, factor_id, principal)
+    return RedirectResponse(f"/library/{quote(factor_id)}", HTTPStatus.SEE_OTHER)
+
+
+@routes.post("/library/{factor_id}/retire")
+def post_retire_button(factor_id: str, principal: Admin, runner: Shared) -> Response:
+    """Retire a factor from its page."""
+    runner.records.retirements.retire(runner.records.factor(factor_id).id, principal)
+    return RedirectResponse(f"/library/{quote(factor_id)}", HTTPStatus.SEE_OTHER)
+
+
+def page(request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **context: object) -> HTMLResponse:
+    """A page for whoever asks, which may load nothing and whose one style is known by its nonce."""
     nonce = secrets.token_urlsafe(16)
     policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
     headers = {
+        "Cache-Control": "no-store",
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        # With no-referrer browsers would not tell, either, that a form is this server's own.
+        "Referrer-Policy": "same-origin",
     }
-    return HTMLResponse(_TEMPLATES.get_template(template).render(context, nonce=nonce), status, headers)
+    principal, csrf = getattr(request.state, "principal", None), csrf_token(request.cookies.get(COOKIE, ""))
+    text = _TEMPLATES.get_template(template).render(context, nonce=nonce, principal=principal, csrf=csrf)
+    return HTMLResponse(text, status, headers)
 
 
 def _figure(value: float | date | None, spec: str) -> str:

@@ -50,8 +50,9 @@ def _own_folder() -> Path:
     raise RuntimeError("no folder to keep compiled kernels in: set NUMBA_CACHE_DIR to one that is writable")
 
 
-if not os.environ.get("NUMBA_CACHE_DIR"):
-    config.__dict__["CACHE_DIR"] = str(_cache_folder())
+#: where machine code is kept, what the environment of another process that shall share it says
+CACHE_FOLDER = os.environ.get("NUMBA_CACHE_DIR") or str(_cache_folder())
+config.__dict__["CACHE_DIR"] = CACHE_FOLDER
 
 kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 reduction = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})

@@ -1,6 +1,5 @@
 """Evaluate: measure what passed the gate, on train and valid, and admit what holds up."""
 
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -9,13 +8,13 @@ from langgraph.types import Command, Send
 
 from factors.admission import admission_checks, causality_check, marginal_check, redundancy_check
 from factors.certificate import Certificate
-from factors.errors import EvaluationStoppedError
-from factors.hypothesis import Factor, Hypothesis, Lineage, factor_id
+from factors.errors import MeasurementError
+from factors.hypothesis import Factor, Lineage, factor_id
 from factors.regularization import Structure
 from factors.verdict import Check
 from factors.zoo import Zoo
 from graphs.researcher import Trial
-from graphs.state import State, direction
+from graphs.state import State, direction, known
 from graphs.workbench import Workbench
 
 
@@ -27,35 +26,40 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     """
     if len(state["arrived"]) < len(state["directions"]):
         return Command()
-    bench = runtime.context
-    zoo = bench.zoo(state["trials"])
-    distinct, repeated = _distinct(state["passed"], zoo, bench)
+    bench, notebook = runtime.context, runtime.context.notebook
+    before = notebook.tried(state["trials"])
+    zoo = bench.zoo(before)
+    distinct, refused = _distinct(state["passed"], zoo, bench)
     measured: list[Trial] = []
-    room = bench.left("evaluations")
-    with suppress(EvaluationStoppedError):
+    room, recorded = bench.left("evaluations"), set(notebook.trials)
+    with bench.until_stopped():
         for trial in bench.expect(distinct):
-            if len(measured) >= room or bench.exhausted([*state["trials"], *measured]):
+            # What was recorded before the run was cut off here is in the user's account already.
+            spent = sum(one.candidate.id not in recorded for one in measured)
+            if spent >= room or bench.exhausted([*before, *measured]):
                 break
-            measured.append(_measured(trial, bench))
+            try:
+                measured.append(_measured(trial, bench))
+            except MeasurementError as error:
+                refused.append(_unmeasured(trial, error, bench))
     measured.sort(key=lambda trial: trial.reward, reverse=True)
-    hypotheses = {hypothesis.id: hypothesis for hypothesis in state["hypotheses"]}
     peers = [factor.formula for factor in bench.library]
-    peers += [trial.candidate.formula for trial in state["trials"] if trial.accepted]
-    finished, accepted = list(repeated), []
-    for trial in repeated:
-        bench.record(trial, hypotheses[trial.candidate.hypothesis_id])
-    with suppress(EvaluationStoppedError):
+    peers += [trial.candidate.formula for trial in before if trial.accepted]
+    finished, accepted = [bench.record(trial) for trial in refused], []
+    with bench.until_stopped():
         for trial in measured:
-            hypothesis = hypotheses[trial.candidate.hypothesis_id]
-            done, certificate = _admitted(trial, peers, zoo, bench)
-            bench.record(done, hypothesis)
+            try:
+                done, certificate = _admitted(trial, peers, zoo, bench)
+            except MeasurementError as error:
+                done, certificate = _unmeasured(trial, error, bench), None
+            finished.append(bench.record(done))
             if done.accepted and certificate:
                 peers.append(done.candidate.formula)
                 zoo.add(done.candidate.name, bench.parsed(done.candidate.formula))
-                accepted.append(_accept(done, certificate, hypothesis, bench))
-            finished.append(done)
-    state["trials"] = [*state["trials"], *finished]
-    sends = [Send("feedback", direction(bench.brief(state, began))) for began in state["directions"]]
+                accepted.append(_accept(done, certificate, bench))
+    told = known(state)
+    told["trials"] = [*told["trials"], *finished]
+    sends = [Send("feedback", direction(begun, told)) for begun in state["directions"]]
     return Command(goto=sends, update={"passed": None, "arrived": None, "trials": finished, "accepted": accepted})
 
 
@@ -77,16 +81,24 @@ def _distinct(passed: list[Trial], known: Zoo, bench: Workbench) -> tuple[list[T
 def _measured(trial: Trial, bench: Workbench) -> Trial:
     evaluation = bench.measured(trial.candidate)
     checks = admission_checks(evaluation, bench.thresholds)
-    bench.records.append_event(
-        bench.run.id,
+    bench.journal.append(
         "candidate.evaluated",
         {
             "round": trial.round,
             "evaluation": evaluation.model_dump(mode="json"),
             "checks": [check.model_dump(mode="json") for check in checks],
         },
+        f"{trial.candidate.id} evaluated",
     )
     return trial.model_copy(update={"evaluation": evaluation, "admission": checks})
+
+
+def _unmeasured(trial: Trial, error: MeasurementError, bench: Workbench) -> Trial:
+    """The trial refused because its formula takes more than it may."""
+    check = Check(name="measurable", value=0, limit=1, passed=False, hint=str(error))
+    told = {"round": trial.round, "candidate_id": trial.candidate.id, "checks": [check.model_dump(mode="json")]}
+    bench.journal.append("candidate.failed", told, f"{trial.candidate.id} failed")
+    return _checked(trial, check)
 
 
 def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> tuple[Trial, Certificate | None]:
@@ -112,8 +124,9 @@ def _checked(trial: Trial, *checks: Check) -> Trial:
     return trial.model_copy(update={"admission": (*trial.admission, *checks)})
 
 
-def _accept(trial: Trial, certificate: Certificate, hypothesis: Hypothesis, bench: Workbench) -> str:
+def _accept(trial: Trial, certificate: Certificate, bench: Workbench) -> str:
     candidate, evaluation = trial.candidate, trial.evaluation
+    hypothesis = bench.notebook.hypotheses[candidate.hypothesis_id]
     if evaluation is None:
         raise ValueError("only an evaluated candidate is accepted")
     asked = {"idea", "judge", "revise" if candidate.attempt else "factor"}
@@ -144,5 +157,5 @@ def _accept(trial: Trial, certificate: Certificate, hypothesis: Hypothesis, benc
             prompts={name: version for name, version in bench.researcher.prompts.items() if name in asked},
         ),
     )
-    bench.records.accept_factor(factor)
+    bench.journal.accept_factor(factor)
     return factor.id

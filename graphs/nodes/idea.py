@@ -6,25 +6,28 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 
 from factors.hypothesis import Hypothesis
+from graphs.notebook import hypothesis_id
 from graphs.state import Direction
 from graphs.workbench import Workbench
 
 
 def idea(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal["factor", "evaluate"]]:
     """Propose a hypothesis; a round without one has nothing to measure."""
-    bench, brief = runtime.context, state["brief"]
-    proposal, fault = bench.ask("idea", brief.round, lambda: bench.researcher.propose(brief))
+    bench, number = runtime.context, state["round"]["number"]
+    brief, name = bench.brief(state["round"], state["known"]), hypothesis_id(number)
+    proposal, fault = bench.ask(f"idea {number}", "idea", number, lambda: bench.researcher.propose(brief))
     if proposal is None:
-        return Command(goto="evaluate", update={"faults": [fault] if fault else [], "arrived": [brief.round]})
-    hypothesis = Hypothesis(id=f"h{brief.round}", move=brief.move, parents=brief.parents, **proposal.model_dump())
-    bench.records.append_event(
-        bench.run.id,
+        return Command(goto="evaluate", update={"faults": [fault] if fault else [], "arrived": [number]})
+    hypothesis = Hypothesis(id=name, move=brief.move, parents=brief.parents, **proposal.model_dump())
+    bench.notebook.propose(hypothesis)
+    bench.journal.append(
         "hypothesis.proposed",
         {
-            "round": brief.round,
+            "round": number,
             "hypothesis": hypothesis.model_dump(mode="json"),
             "prompt": bench.researcher.prompts.get("idea"),
         },
+        f"{name} proposed",
     )
-    told = brief.model_copy(update={"hypotheses": (*brief.hypotheses, hypothesis)})
-    return Command(goto=Send("factor", {**state, "brief": told}), update={"hypotheses": [hypothesis]})
+    known = {**state["known"], "hypotheses": [*state["known"]["hypotheses"], name]}
+    return Command(goto=Send("factor", {**state, "known": known}), update={"hypotheses": [name]})

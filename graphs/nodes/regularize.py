@@ -20,29 +20,30 @@ UNJUDGED = "the judge gave no answer, and what nobody vouches for is not measure
 
 def regularize(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal["factor", "evaluate"]]:
     """Judge each draft; refused ones go back to Factor while they have attempts left, the others on to Eval."""
-    bench, brief = runtime.context, state["brief"]
+    bench, begun = runtime.context, state["round"]
     trials = _judged(state, bench)
     passed = [trial for trial in trials if trial.verdict.accepted]
     refused = [trial for trial in trials if not trial.verdict.accepted]
     for trial in trials:
         if not trial.verdict.accepted:
-            bench.record(trial, brief.hypotheses[-1])
-        bench.records.append_event(
-            bench.run.id,
+            bench.record(trial)
+        bench.journal.append(
             "candidate.judged",
             {
-                "round": brief.round,
+                "round": begun["number"],
                 "candidate_id": trial.candidate.id,
                 "accepted": trial.verdict.accepted,
                 "verdict": trial.verdict.model_dump(mode="json"),
                 "prompt": bench.researcher.prompts.get("judge") if _was_asked(trial) else None,
             },
+            f"{trial.candidate.id} judged",
         )
     revisable = [trial for trial in refused if trial.candidate.attempt < bench.run.budget.attempts]
-    update = {"trials": refused, "passed": passed}
+    update = {"trials": [trial.candidate.id for trial in refused], "passed": passed}
     if revisable and state["wanted"] > 0 and not bench.exhausted():
         waiting: Direction = {
-            "brief": brief,
+            "round": begun,
+            "known": state["known"],
             "wanted": state["wanted"],
             "drafts": [],
             "passed": [*state["passed"], *passed],
@@ -50,7 +51,7 @@ def regularize(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal
             "revisable": revisable,
         }
         return Command(goto=Send("factor", waiting), update=update)
-    return Command(goto="evaluate", update={**update, "arrived": [brief.round]})
+    return Command(goto="evaluate", update={**update, "arrived": [begun["number"]]})
 
 
 def _was_asked(trial: Trial) -> bool:
@@ -59,19 +60,20 @@ def _was_asked(trial: Trial) -> bool:
 
 def _judged(direction: Direction, bench: Workbench) -> list[Trial]:
     """The drafts with their verdicts; the judge is asked last and of all at once, as it costs most."""
-    brief = direction["brief"]
-    zoo = bench.zoo(brief.trials)
+    number, notebook = direction["round"]["number"], bench.notebook
+    zoo = bench.zoo(notebook.tried(direction["known"]["trials"]))
     for waiting in direction["passed"]:
         zoo.add_tried(f"candidate {waiting.candidate.id} of this round", bench.parsed(waiting.candidate.formula))
     looked_at = [_Draft.of(candidate, zoo, bench) for candidate in direction["drafts"]]
     sound = [(one.candidate, one.expr) for one in looked_at if one.expr is not None and one.sound]
     judged: list[Alignment | None] = []
     if sound:
-        hypothesis = brief.hypotheses[-1]
-        answers, _ = bench.ask("judge", brief.round, lambda: bench.researcher.judge(hypothesis, sound))
+        hypothesis = notebook.hypotheses[direction["known"]["hypotheses"][-1]]
+        step = f"judge {sound[0][0].id}"
+        answers, _ = bench.ask(step, "judge", number, lambda: bench.researcher.judge(hypothesis, sound))
         judged = answers or []
     alignments = {candidate.id: one for (candidate, _), one in zip(sound, judged, strict=False)}
-    return [one.trial(brief.round, alignments.get(one.candidate.id), bench) for one in looked_at]
+    return [one.trial(number, alignments.get(one.candidate.id), bench) for one in looked_at]
 
 
 class _Draft:

@@ -1,8 +1,8 @@
 import pytest
-from fastapi.testclient import TestClient
 
 from app.service import create_service
 from app.settings import Settings
+from tests.local import local_client
 
 BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
 FORMULA = "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)"
@@ -10,7 +10,7 @@ FORMULA = "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)"
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 

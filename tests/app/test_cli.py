@@ -252,10 +252,10 @@ def test_check_survives_a_library_whose_columns_the_market_has_lost(new_home, cl
     accepted = cli(home, *MINE, "--seed", "3").json
     formula = "RANK($vwap)"
     lost = Factor(**{**accepted["accepted"][0], "id": factor_id("small", read(formula)), "formula": formula})
-    with Records.open(Settings(home=home).database_url) as records:
+    with Records.open(Settings(home=home).records_url) as records:
         request = RunRequest(direction="vwap", market="small")
         run = records.create_run(request, universe="all", snapshot=lost.snapshot, seed=1, model="offline")
-        assert records.accept_factor(lost.model_copy(update={"run_id": run.id}))
+        assert records.journal(run.id, "host").accept_factor(lost.model_copy(update={"run_id": run.id}))
     assert cli(home, "check", "RANK($close)", "--market", "small").status == 0
 
 
@@ -300,7 +300,9 @@ def test_the_library_holds_each_factor_once_with_its_first_run(mined, cli):
     home, answer, _ = mined
     listed = cli(home, "factors", "list", "--json").json
     assert len(listed) == len({factor["id"] for factor in listed})
-    assert {factor["id"]: factor for factor in listed} == {factor["id"]: factor for factor in answer.json["accepted"]}
+    assert {factor["id"]: factor for factor in listed} == {
+        factor["id"]: {**factor, "status": "lead"} for factor in answer.json["accepted"]
+    }
     assert cli(home, "factors", "list", "--market", "small", "--json").json == listed
     assert cli(home, "factors", "list", "--market", "other", "--json").status == 2
 
@@ -337,7 +339,7 @@ def test_a_run_that_fails_is_told_in_the_document_and_in_one_line(new_home, cli)
 def test_an_interrupt_cancels_the_run_and_keeps_what_it_had_accepted(new_home, start):
     home = new_home()
     process = start(home, "mine", "volume", "--market", "small", "--rounds", "1000", "--seed", "3", "--json")
-    with Records.open(Settings(home=home).database_url) as records:
+    with Records.open(Settings(home=home).records_url) as records:
         while not records.factors()[0]:
             assert process.poll() is None
             time.sleep(0.05)
@@ -347,7 +349,7 @@ def test_an_interrupt_cancels_the_run_and_keeps_what_it_had_accepted(new_home, s
     document = json.loads(out)
     assert document["status"] == "cancelled"
     assert document["rounds"] < 1000
-    with Records.open(Settings(home=home).database_url) as records:
+    with Records.open(Settings(home=home).records_url) as records:
         assert tuple(factor["id"] for factor in document["accepted"]) == records.run(document["run_id"]).accepted
 
 

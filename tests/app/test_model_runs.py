@@ -292,7 +292,7 @@ def test_a_budget_without_room_for_the_first_call_ends_the_run_as_succeeded(mine
 def test_a_user_s_allowance_ends_the_run_and_refuses_the_next(new_home, cli):
     server = ChatServer(Competent())
     home = new_home()
-    environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url, "ALPHAAGENT_ALLOWANCE__MODEL_CALLS": "4"}
+    environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url, "ALPHAAGENT_QUOTA__MODEL_CALLS": "4"}
     mined = cli(home, "mine", "d", "--market", "small", "--rounds", "3", "--json", **environment)
     assert (mined.status, mined.json["status"], mined.json["model_calls"]) == (0, "succeeded", 4)
     refused = cli(home, "mine", "d", "--market", "small", "--json", **environment)

@@ -20,7 +20,6 @@ import httpx
 import pytest
 import structlog
 from dbos._logger import init_logger
-from fastapi.testclient import TestClient
 from pydantic import BaseModel, SecretStr
 
 from app import logs
@@ -28,6 +27,7 @@ from app.metrics import Metrics
 from app.service import create_service
 from app.settings import Settings
 from storage.records import Records
+from tests.local import local_client
 from tests.logs import lines, troubles
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ SHORT = {"direction": "volume shocks", "market": "small", "seed": 2, "budget": {
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 
@@ -107,7 +107,7 @@ def test_records_that_are_not_as_they_should_be_are_missed(client, home):
 def test_figures_are_those_of_the_records(mined):
     service, home, run = mined
     told = figures(service)
-    with Records.open(Settings(home=home).database_url) as records:
+    with Records.open(Settings(home=home).records_url) as records:
         tried, _ = records.candidates(run["id"], limit=None)
     verdicts = {
         "refused": sum(one.evaluation is None for one in tried),
@@ -155,9 +155,9 @@ def test_clients_do_not_choose_labels(mined):
 
 def test_services_have_figures_of_their_own():
     one, other = Metrics(), Metrics()
-    one.recoveries.inc()
-    assert b"alphaagent_recoveries_total 1.0" in one.text()
-    assert b"alphaagent_recoveries_total 0.0" in other.text()
+    one.queue_seconds.observe(1)
+    assert b"alphaagent_queue_seconds_count 1.0" in one.text()
+    assert b"alphaagent_queue_seconds_count 0.0" in other.text()
 
 
 # requests

@@ -5,15 +5,15 @@ from contextlib import closing
 from xml.etree import ElementTree as ET
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app import pages
 from app.pages.charts import bar_chart
-from app.runner import Runner
+from app.runner import Runner, mine_here
 from app.service import create_service
 from app.settings import Settings
 from storage.records import Records
 from storage.runs import Budget, RunRequest
+from tests.local import local_client
 
 DASH = "\N{EN DASH}"
 SCRIPT = "<script>alert('1')</script>"
@@ -24,10 +24,10 @@ ESCAPED = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;"
 def mined(new_home):
     """A home whose library a short run has filled; not to be changed."""
     settings = Settings(home=new_home())
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         runner = Runner(settings, records)
         request = RunRequest(direction="volume shocks that overshoot", market="small", seed=2, budget=Budget(rounds=3))
-        assert len(runner.execute(runner.submit(request).id).accepted) > 1
+        assert len(mine_here(runner, request).accepted) > 1
     return settings.home
 
 
@@ -39,7 +39,7 @@ def own(mined, tmp_path):
 
 @pytest.fixture
 def client(mined):
-    with TestClient(create_service(Settings(home=mined))) as opened:
+    with local_client(create_service(Settings(home=mined))) as opened:
         yield opened
 
 
@@ -115,9 +115,9 @@ def test_older_factors_are_a_page_further(client, monkeypatch):
 
 
 def test_a_library_without_factors_or_markets_says_so(new_home, tmp_path):
-    with TestClient(create_service(Settings(home=new_home()))) as client:
+    with local_client(create_service(Settings(home=new_home()))) as client:
         assert "No factor of this market is in the library yet." in client.get("/").text
-    with TestClient(create_service(Settings(home=tmp_path))) as client:
+    with local_client(create_service(Settings(home=tmp_path))) as client:
         assert "alphaagent data import" in client.get("/").text
 
 
@@ -203,13 +203,13 @@ def test_a_factor_s_page_shows_its_certificate(client):
 def test_a_certificate_that_was_changed_is_told_of(own):
     with closing(sqlite3.connect(own / "records.sqlite")) as connection, connection:
         connection.execute("UPDATE factors SET certificate = json_set(certificate, '$.seed', 12345)")
-    with TestClient(create_service(Settings(home=own))) as client:
+    with local_client(create_service(Settings(home=own))) as client:
         assert "Its hash does not match" in client.get(f"/library/{first_factor(client)['id']}").text
 
 
 def test_factors_older_than_evidence_lineage_and_certificates_have_pages(own):
     rewrite(own, evidence="null", standing="null", lineage="null", certificate="null")
-    with TestClient(create_service(Settings(home=own))) as client:
+    with local_client(create_service(Settings(home=own))) as client:
         factor = first_factor(client)
         assert cells(client.get("/").text, factor["id"])[2] == DASH
         answer = client.get(f"/library/{factor['id']}")
@@ -225,7 +225,7 @@ def test_without_a_cut_off_the_page_says_that_none_is_set(client):
 
 def test_with_a_cut_off_both_sides_of_it_stand_beside_each_other(mined, monkeypatch):
     monkeypatch.setenv("ALPHAAGENT_MODELS", '{"offline": {"training_cutoff": "2013-12-31"}}')
-    with TestClient(create_service(Settings(home=mined))) as client:
+    with local_client(create_service(Settings(home=mined))) as client:
         factor = first_factor(client)
         page = client.get(f"/library/{factor['id']}").text
         memory = client.get(f"/factors/{factor['id']}/appraisal").json()["evaluation"]["memory"]
@@ -239,7 +239,7 @@ def test_with_a_cut_off_both_sides_of_it_stand_beside_each_other(mined, monkeypa
 
 
 def test_the_hold_out_is_sealed_until_it_is_asked(own):
-    with TestClient(create_service(Settings(home=own))) as client:
+    with local_client(create_service(Settings(home=own))) as client:
         factor = first_factor(client)
         address = f"/library/{factor['id']}"
         sealed = client.get(address).text
@@ -263,7 +263,7 @@ def test_the_hold_out_is_sealed_until_it_is_asked(own):
 
 def test_what_people_and_models_wrote_is_text(own):
     rewrite(own, name=SCRIPT, description=SCRIPT, hypothesis=SCRIPT)
-    with TestClient(create_service(Settings(home=own))) as client:
+    with local_client(create_service(Settings(home=own))) as client:
         library, page = (client.get(path).text for path in ("/", f"/library/{first_factor(client)['id']}"))
     assert "<script" not in library + page
     assert ESCAPED in library
@@ -294,7 +294,7 @@ def test_a_page_loads_nothing_and_leaves_nothing(client, path):
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
     assert first.headers["x-content-type-options"] == "nosniff"
-    assert first.headers["referrer-policy"] == "no-referrer"
+    assert first.headers["referrer-policy"] == "same-origin"
     assert "set-cookie" not in first.headers
     assert re.findall(r"<style[^>]*>", first.text) == [f'<style nonce="{nonce}">']
     assert nonce not in second.text

@@ -12,7 +12,6 @@ from statistics import NormalDist
 import numpy as np
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
 
 from app.panels import load_panel
 from app.promotion import promote
@@ -25,8 +24,10 @@ from factors.parse import parse
 from storage.ingest import import_market
 from storage.markets import open_market, publish
 from storage.openings import SealedError
+from storage.principal import Principal
 from storage.records import Records
 from tests.library import accepted
+from tests.local import local_client
 from tests.traces import mined
 
 PRICES = ("open", "high", "low", "close")
@@ -52,7 +53,7 @@ def home(library, tmp_path, monkeypatch):
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 
@@ -64,8 +65,8 @@ def ids(home):
 def asked(home, factor_id):
     """How the hold-out is opened for a factor."""
     settings = Settings(home=home)
-    with Records.open(settings.database_url) as records:
-        return promote(settings, records, factor_id, "ada")
+    with Records.open(settings.records_url) as records:
+        return promote(settings, records, factor_id, Principal("ada", "admin"))
 
 
 # the figures
@@ -191,7 +192,7 @@ def test_a_factor_is_promoted_once_over_http(client, home):
     assert list(shown["evaluation"]["splits"]) == ["holdout"]
     assert client.get(f"/factors/{factor}/promotion").json() == shown
     assert_problem(client.post(f"/factors/{factor}/promote"), 409, "a second look would not be out of sample")
-    assert client.get(f"/factors/{factor}").json() == before
+    assert client.get(f"/factors/{factor}").json() == {**before, "status": shown["status"]}
     assert client.get(f"/factors/{other}/promotion").json() is None
     [ledger] = client.get("/ledger").json()
     assert (ledger["openings_spent"], ledger["openings_left"]) == (1, 9)
@@ -200,7 +201,7 @@ def test_a_factor_is_promoted_once_over_http(client, home):
 def test_nothing_is_promoted_beyond_the_budget_of_the_quarter(home, monkeypatch):
     first, second, *_ = ids(home)
     monkeypatch.setenv("ALPHAAGENT_OPENINGS", "1")
-    with TestClient(create_service(Settings())) as client:
+    with local_client(create_service(Settings())) as client:
         assert client.post(f"/factors/{first}/promote").status_code == 200
         assert_problem(client.post(f"/factors/{second}/promote"), 409, "openings of this quarter")
         assert client.get(f"/factors/{second}/promotion").json() is None

@@ -12,7 +12,6 @@ from signal import SIGINT, SIGTERM
 from uuid import UUID
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.panels import load_panel
 from app.runner import Runner
@@ -26,6 +25,7 @@ from factors.parse import parse
 from storage.markets import open_market, publish
 from storage.records import Records
 from storage.runs import Budget, RunRequest
+from tests.local import local_client
 from tests.logs import troubles
 
 BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
@@ -35,7 +35,7 @@ LONG = {**BODY, "budget": {"rounds": 1000, "candidates": 4}}
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 
@@ -135,7 +135,7 @@ def test_the_library_is_paged_and_each_factor_has_its_place(client):
     assert len(first["items"]) == 1
     factor = first["items"][0]
     assert client.get(f"/factors/{factor['id']}").json() == factor
-    assert set(factor) == set(Factor.model_fields)
+    assert set(factor) == {*Factor.model_fields, "status"}
     assert client.get("/factors", params={"market": "other"}).status_code == 404
 
 
@@ -235,11 +235,10 @@ def test_a_run_that_cannot_be_is_not_recorded(client, status, body, words):
     assert client.get("/runs").json()["items"] == []
 
 
-def test_a_run_beyond_the_user_s_allowance_is_refused_for_now(new_home, monkeypatch):
-    monkeypatch.setenv("ALPHAAGENT_ALLOWANCE__ROUNDS", "0")
-    with TestClient(create_service(Settings(home=new_home()))) as client:
-        assert_problem(client.post("/runs", json=BODY), 429, "user rounds")
-        assert client.get("/runs").json()["items"] == []
+def test_a_run_beyond_the_user_s_allowance_is_refused_for_now(new_home, serve):
+    service = serve(new_home(), ALPHAAGENT_QUOTA__ROUNDS="0")
+    assert_problem(service.post(**BODY), 429, "user rounds")
+    assert service.get("/runs").json()["items"] == []
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"direction": "x"', b"\xff\xfe", b"[" * 100_000])
@@ -252,7 +251,7 @@ def test_a_body_that_is_no_json_is_not_recorded(client, text):
 
 @pytest.mark.parametrize("number", ["-1", "x", "1.5", "", "\u00b2", "9" * 19, "9" * 5000, "1 2"])
 def test_a_last_event_id_that_cannot_be_is_refused(client, number):
-    with Records.open(Settings().database_url) as records:
+    with Records.open(Settings().records_url) as records:
         run = queue(records)
     answer = client.get(f"/runs/{run.id}/events", headers={"Last-Event-ID": number.encode("latin-1")})
     assert_problem(answer, 422, "Last-Event-ID")
@@ -272,59 +271,68 @@ def test_a_method_that_is_not_allowed_says_which_are(client):
 # what a process leaves behind
 
 
-def queue(records, executor=None):
+def queue(records, snapshot="s", universe="all", executor=None):
     request = RunRequest(**SHORT)
-    return records.create_run(request, universe="all", snapshot="s", seed=3, model="offline", executor=executor)
+    return records.create_run(request, universe=universe, snapshot=snapshot, seed=3, model="offline", executor=executor)
 
 
-@pytest.mark.usefixtures("home")
-def test_runs_of_a_dead_process_are_failed_at_start_up():
+def test_runs_of_a_dead_process_are_taken_over_and_those_of_others_are_let_be(new_home, serve):
+    home = new_home()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     dead, own, parent, elsewhere = (
-        f"{host}:{pid}"
+        f"{host}:{pid}:0"
         for host, pid in [
             (socket.gethostname(), gone.pid),
+            (socket.gethostname(), gone.pid),
             (socket.gethostname(), os.getpid()),
-            (socket.gethostname(), os.getppid()),
             ("elsewhere", gone.pid),
         ]
     )
-    with Records.open(Settings().database_url) as records:
-        running = records.start_run(queue(records).id, dead)
-        waiting, ours, alive, remote = (queue(records, executor) for executor in (dead, own, parent, elsewhere))
-    with TestClient(create_service(Settings())) as client:
-        for run in (running, waiting, ours):
-            found = client.get(f"/runs/{run.id}").json()
-            assert (found["status"], found["error"]) == ("failed", "the process that ran it stopped")
-            assert found["finished_at"]
-            assert follow(client, run.id)[-1][1] == "run.failed"
-        for run in (alive, remote):
-            assert client.get(f"/runs/{run.id}").json()["status"] == "queued"
+    snapshot = open_market(home, "small")
+    with Records.open(Settings(home=home).records_url) as records:
+        where = snapshot.id, snapshot.universe(None)
+        running = records.journal(queue(records, *where).id, dead).start()
+        waiting, ours, alive, remote = (queue(records, *where, name) for name in (dead, own, parent, elsewhere))
+    service = serve(home)
+    for run in (running, waiting, ours):
+        told = [kind for _, kind, _ in events_of(service.lines(run.id))]
+        assert told[-1] == "run.succeeded"
+        assert told.count("run.started") == 1
+        assert told.count("run.resumed") == (run is running)
+    for run in (alive, remote):
+        assert service.get(f"/runs/{run.id}").json()["status"] == "queued"
 
 
-@pytest.mark.usefixtures("home")
-def test_closing_the_service_cancels_what_runs_and_what_waits():
-    with TestClient(create_service(Settings())) as client:
-        runs = [client.post("/runs", json=LONG).json()["id"] for _ in range(2)]
-        while client.get(f"/runs/{runs[0]}").json()["rounds"] == 0:
-            time.sleep(0.05)
-    with Records.open(Settings().database_url) as records:
+def test_a_stopped_server_leaves_what_runs_and_what_waits_to_the_next(new_home, serve):
+    home = new_home()
+    service = serve(home, ALPHAAGENT_CONCURRENCY="1")
+    runs = [service.post(**{**LONG, "seed": seed}).json()["id"] for seed in (1, 2)]
+    while service.get(f"/runs/{runs[0]}").json()["rounds"] == 0:
+        time.sleep(0.05)
+    assert [service.get(f"/runs/{run}").json()["position"] for run in runs] == [None, 1]
+    service.process.send_signal(SIGTERM)
+    service.process.communicate(timeout=10)
+    with Records.open(Settings(home=home).records_url) as records:
         first, second = map(records.run, runs)
-        assert (first.status, second.status) == ("cancelled", "cancelled")
-        assert first.rounds > 0
-        assert second.started_at is None
-        assert [event.type for event in records.events(second.id)] == ["run.queued", "run.cancelled"]
+        assert (first.status, second.status) == ("running", "queued")
+    service = serve(home)
+    while service.get(f"/runs/{runs[0]}").json()["rounds"] <= first.rounds:
+        time.sleep(0.05)
+    for run in runs:
+        assert service.post_to(f"/runs/{run}/cancel").status_code == 202
+        assert events_of(service.lines(run))[-1][1] == "run.cancelled"
+        assert service.post_to(f"/runs/{run}/cancel").status_code == 409
 
 
 @pytest.mark.usefixtures("home")
 def test_a_stream_of_events_that_were_removed_is_not_begun(monkeypatch):
     monkeypatch.setenv("ALPHAAGENT_RETENTION__DAYS", "0")
-    with TestClient(create_service(Settings())) as client:
+    with local_client(create_service(Settings())) as client:
         run = client.post("/runs", json=SHORT).json()
         last = follow(client, run["id"])[-1][0]
         told = client.get(f"/runs/{run['id']}").json()
-        with Records.open(Settings().database_url) as records:
+        with Records.open(Settings().records_url) as records:
             assert records.pruner.prune(Settings().retention) == [run["id"]]
         for seen in ({}, {"Last-Event-ID": str(last - 1)}):
             assert_problem(client.get(f"/runs/{run['id']}/events", headers=seen), 410, run["id"], "were removed on")
@@ -368,7 +376,7 @@ def test_a_follower_that_breaks_off_resumes_without_loss(served):
 
 
 @pytest.mark.parametrize("signal", [SIGINT, SIGTERM])
-def test_a_server_told_to_stop_ends_its_run_and_its_streams(new_home, serve, signal):
+def test_a_server_told_to_stop_leaves_its_run_and_ends_its_streams(new_home, serve, signal):
     home = new_home()
     service = serve(home)
     run_id = service.post(**LONG).json()["id"]
@@ -380,10 +388,10 @@ def test_a_server_told_to_stop_ends_its_run_and_its_streams(new_home, serve, sig
             asked = time.monotonic()
     _, noise = service.process.communicate(timeout=10)
     assert time.monotonic() - asked < 10
-    assert troubles(noise) == []
-    assert events_of(lines)[-1][1] == "run.cancelled"
-    with Records.open(Settings(home=home).database_url) as records:
-        assert records.run(run_id).status == "cancelled"
+    assert noise == ""
+    assert not events_of(lines)[-1][1].startswith("run.")
+    with Records.open(Settings(home=home).records_url) as records:
+        assert records.run(run_id).status == "running"
 
 
 def test_a_run_that_waits_for_a_model_does_not_hold_the_server_up(new_home, serve):
@@ -399,22 +407,22 @@ def test_a_run_that_waits_for_a_model_does_not_hold_the_server_up(new_home, serv
     assert run["model"] == Settings(home=home).reasoning
     assert "Traceback" not in noise
     settings = Settings(home=home)
-    with Records.open(settings.database_url) as records:
-        assert [records.run(each["id"]).status for each in (run, waiting)] == ["running", "queued"]
-        Runner(settings, records).recover()
-        assert [records.run(each["id"]).status for each in (run, waiting)] == ["failed", "failed"]
+    with Records.open(settings.records_url) as records:
+        assert [records.run(each["id"]).status for each in (run, waiting)] == ["running", "running"]
         assert "secret-key" not in "".join(event.model_dump_json() for event in records.events(run["id"]))
 
 
 def test_a_waiting_run_reads_the_version_it_was_posted_for(new_home, small):
     """An import between the post and the run's turn changes nothing of what it reads."""
     settings = Settings(home=new_home())
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         runner = Runner(settings, records)
         run = runner.submit(RunRequest(**SHORT))
+        journal = records.journal(run.id, "here")
         other = small.bars.with_columns(volume=small.bars["volume"].reverse())
         publish(settings.home, "small", other, train_end=small.train_end, valid_end=small.valid_end)
-        assert runner.execute(run.id).status == "succeeded"
+        journal.start()
+        assert runner.execute(journal, bool, float).status == "succeeded"
         measured = next(record.evaluation for record in records.candidates(run.id)[0] if record.evaluation)
     assert open_market(settings.home, "small").id != run.snapshot
     panel, labels = load_panel(open_market(settings.home, "small", run.snapshot), run.universe)

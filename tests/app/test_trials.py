@@ -8,7 +8,6 @@ from datetime import date, timedelta
 
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
 
 from app.service import create_service
 from app.settings import Settings
@@ -17,6 +16,7 @@ from factors.hypothesis import factor_id
 from factors.parse import parse
 from storage.markets import publish
 from storage.records import Records
+from tests.local import local_client
 from tests.traces import mined
 
 FORMULA, SPELT = "RANK($close - DELAY($close, 7))", "RANK(2 * RANK($close - DELAY($close, 7)) + 1)"
@@ -25,7 +25,7 @@ RECIPE = ("--rounds", "2", "--seed", "1")
 
 @pytest.fixture
 def client(home):  # noqa: ARG001 - the settings name it
-    with TestClient(create_service(Settings())) as opened:
+    with local_client(create_service(Settings())) as opened:
         yield opened
 
 
@@ -95,7 +95,7 @@ def test_a_formula_measured_by_hand_is_one_trial_and_is_computed_once(home, clie
     typed = cli(home, "eval", FORMULA, "--market", "small", "--json").json
     assert {**typed["evaluation"], "formula": ""} == {**first["evaluation"], "formula": ""}
     assert typed["checks"] == first["checks"]
-    with TestClient(create_service(Settings())) as restarted:
+    with local_client(create_service(Settings())) as restarted:
         assert ask(restarted, FORMULA)["checks"] == first["checks"]
     assert rows(home) == [row]
 
@@ -220,7 +220,7 @@ def test_looking_at_a_factor_of_the_library_is_no_new_trial(new_home, cli):
     tried = rows(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALPHAAGENT_HOME", str(home))
-        with TestClient(create_service(Settings())) as client:
+        with local_client(create_service(Settings())) as client:
             for factor in answer.json["accepted"]:
                 shown = client.get(f"/factors/{factor['id']}/appraisal").json()
                 assert shown["evaluation"]["standing"] == factor["standing"]

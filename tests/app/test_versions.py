@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from app.promotion import promote
-from app.runner import Runner
+from app.runner import Runner, mine_here
 from app.settings import Settings
 from storage.markets import publish
 from storage.openings import SealedError
+from storage.principal import Principal
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 
@@ -28,7 +29,7 @@ def settings(home):
 
 @pytest.fixture
 def runner(settings):
-    with Records.open(settings.database_url) as records:
+    with Records.open(settings.records_url) as records:
         yield Runner(settings, records)
 
 
@@ -47,7 +48,7 @@ def version(settings, small, days):
 
 
 def mined(runner, **changed):
-    run = runner.execute(runner.submit(REQUEST.model_copy(update=changed)).id)
+    run = mine_here(runner, REQUEST.model_copy(update=changed))
     assert run.status == "succeeded"
     return run
 
@@ -58,9 +59,9 @@ def test_a_run_knows_no_factor_that_was_chosen_by_days_it_holds_out(settings, ru
     assert later.snapshot == late
     assert later.accepted
     version(settings, small, 0)
-    fresh = runner.records.start_run(runner.submit(REQUEST.model_copy(update={"seed": 5})).id, "test")
+    fresh = runner.submit(REQUEST.model_copy(update={"seed": 5}))
     assert fresh.snapshot == early
-    bench = runner.workbench(fresh)
+    bench = runner.workbench(fresh, runner.records.journal(fresh.id, "here"))
     assert bench.library == ()
     formulas = [runner.records.factor(one).formula for one in later.accepted]
     zoo = bench.zoo([])
@@ -70,9 +71,11 @@ def test_a_run_knows_no_factor_that_was_chosen_by_days_it_holds_out(settings, ru
 def test_a_run_knows_the_factors_of_earlier_days(settings, runner, small):
     earlier = mined(runner)
     version(settings, small, 100)
-    fresh = runner.records.start_run(runner.submit(REQUEST.model_copy(update={"seed": 5})).id, "test")
+    fresh = runner.submit(REQUEST.model_copy(update={"seed": 5}))
     assert fresh.snapshot != earlier.snapshot
-    assert {factor.id for factor in runner.workbench(fresh).library} == set(earlier.accepted)
+    assert {factor.id for factor in runner.workbench(fresh, runner.records.journal(fresh.id, "here")).library} == set(
+        earlier.accepted
+    )
 
 
 def test_a_hold_out_that_formulas_were_measured_on_since_is_not_opened(settings, runner, small):
@@ -80,11 +83,11 @@ def test_a_hold_out_that_formulas_were_measured_on_since_is_not_opened(settings,
     late = version(settings, small, 100).id
     mined(runner, seed=5)
     with pytest.raises(SealedError, match=f"in sample to .* in version {late}, where formulas were measured"):
-        promote(settings, runner.records, factor, "ada")
+        promote(settings, runner.records, factor, Principal("ada", "admin"))
     assert runner.records.openings.of_factor(factor) is None
 
 
 def test_a_version_on_which_nothing_was_tried_shows_nothing(settings, runner, small):
     factor = mined(runner).accepted[0]
     version(settings, small, 100)
-    assert promote(settings, runner.records, factor, "ada").factor_id == factor
+    assert promote(settings, runner.records, factor, Principal("ada", "admin")).factor_id == factor

@@ -128,7 +128,7 @@ def test_a_day_is_before_the_cut_off_exactly_if_its_label_ends_by_then(panel, me
     rank_ic = measured(FORMULA, horizon).rank_ic
     days, known = panel.dates.astype(object), np.flatnonzero(~np.isnan(rank_ic))
     for cutoff in cutoffs(panel):
-        before, after = around(rank_ic, panel, cutoff, horizon)
+        before, after = around(rank_ic, panel.dates, cutoff, horizon)
         read = [row for row in known if days[row + 1 + horizon] <= cutoff]
         rest = [row for row in known if row not in read]
         assert (before.days, after.days) == (len(read), len(rest)), cutoff

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from factors.alphas import Alpha
-from factors.evaluator import Evaluator
 from factors.labels import forward_returns
 from factors.panel import Panel
 from factors.parse import parse
 from factors.redundancy import Sample
 from factors.zoo import Zoo
 from graphs import chat
+from graphs.laboratory import PanelLaboratory
+from graphs.machine import mine
+from graphs.notebook import Notebook
 from graphs.workbench import Workbench
 from storage.markets import open_market
 from storage.records import Records
@@ -44,15 +46,23 @@ def bench_of(records, panel, snapshot):
         run = records.create_run(
             request, universe="synthetic200", snapshot=snapshot.id, seed=7, model="scripted", executor="test"
         )
+        journal = records.journal(run.id, "test")
         return Workbench(
-            run=records.start_run(run.id, "test"),
+            run=journal.start(),
             researcher=researcher(run) if callable(researcher) else researcher,
-            evaluator=Evaluator(panel),
-            labels=forward_returns(panel),
+            laboratory=PanelLaboratory(
+                panel,
+                forward_returns(panel),
+                lambda _: Sample((), np.empty((0, *panel.shape), np.float32)),
+                market="small",
+                snapshot=snapshot.id,
+                universe="synthetic200",
+            ),
             library=tuple(library),
             known=Zoo(Alpha(one.name, parse(one.formula), "library") for one in library),
-            sample=lambda: Sample((), np.empty((0, *panel.shape), np.float32)),
             records=records,
+            journal=journal,
+            notebook=Notebook(),
             cancelled=cancelled,
             deadline=time.monotonic() + 600 if deadline is None else deadline,
         )
@@ -64,3 +74,19 @@ def bench_of(records, panel, snapshot):
 def forget():
     """What endpoints of earlier tests could do is not known any more; ports come again."""
     chat._known.clear()
+
+
+@pytest.fixture(scope="session")
+def mined():
+    """The final state of a run, what it names by id in full: ``mined(bench)``."""
+
+    def full(bench):
+        state, notebook = mine(bench), bench.notebook
+        return {
+            **state,
+            "trials": notebook.tried(state["trials"]),
+            "hypotheses": [notebook.hypotheses[one] for one in state["hypotheses"]],
+            "feedback": {one: notebook.feedback[one] for one in state["lessons"]},
+        }
+
+    return full

@@ -7,7 +7,6 @@ from pydantic import SecretStr
 
 from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
-from graphs.machine import mine
 from graphs.metering import Meter
 from graphs.workbench import Workbench
 from tests.chat_faults import IN_PIECES, WHOLE
@@ -65,7 +64,7 @@ def run_of(bench_of, records):
         def researcher(run):
             terms = {"base_url": server.url, "timeout": SECONDS, "stream": stream, "backoff": 0.001}
             endpoint = Endpoint(name="m", api_key=SecretStr(KEY), **terms)
-            return LanguageModelResearcher(endpoint, endpoint, Meter(records, run.id))
+            return LanguageModelResearcher(endpoint, endpoint, Meter(records.journal(run.id, "test")))
 
         bench = bench_of(researcher, rounds=2, candidates=2, attempts=1)
         model.has_failed = lambda: any(event.type == "agent.failed" for event in records.events(bench.run.id))
@@ -78,11 +77,11 @@ def run_of(bench_of, records):
 
 @pytest.mark.parametrize("agent", ["idea", "factor", "revise", "judge", "feedback"])
 @pytest.mark.parametrize(("fault", "kind", "stream"), CASES)
-def test_a_run_takes_note_of_the_fault_and_goes_on(run_of, agent, fault, kind, stream):
+def test_a_run_takes_note_of_the_fault_and_goes_on(run_of, agent, fault, kind, stream, mined):
     bench = run_of(Model(agent, fault), stream=stream)
     assert isinstance(bench, Workbench)
     started = time.monotonic()
-    state = mine(bench)
+    state = mined(bench)
     assert time.monotonic() - started < 10 * SECONDS
     assert (state["stopped"], state["round"]) == ("rounds", 2)
     events = bench.records.events(bench.run.id)

@@ -22,6 +22,7 @@ from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
 from graphs.metering import Meter
 from graphs.researcher import Brief, Trial
+from storage.journal import Journal
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 from tests.chat_faults import IN_PIECES, WHOLE
@@ -97,11 +98,11 @@ def researcher(serve, records):
         if run is None:
             request = RunRequest(direction="d", market="m", budget=budget or Budget())
             queued = records.create_run(request, universe="u", snapshot="s", seed=1, model="m")
-            run = records.start_run(queued.id, "here")
+            run = records.journal(queued.id, "host").start()
         terms = {"timeout": 10.0, "backoff": 0.001, "base_url": server.url, "api_key": SecretStr(KEY), **options}
         reasoning = Endpoint(name="test-model", **terms)
         judge = reasoning.model_copy(update={"name": "chat-model"}) if chat is None else chat
-        one = LanguageModelResearcher(reasoning, judge, meter or Meter(records, run.id))
+        one = LanguageModelResearcher(reasoning, judge, meter or Meter(records.journal(run.id, "host")))
 
         def calls():
             told = records.events(run.id)
@@ -346,7 +347,7 @@ def test_a_call_waits_for_those_under_way_where_only_their_estimates_leave_no_ro
 
 def test_nothing_is_asked_after_the_run_was_cancelled(researcher, records):
     server, one, calls = researcher(IDEA)
-    meter = Meter(records, calls.run.id, cancelled=lambda: True)
+    meter = Meter(records.journal(calls.run.id, "host"), cancelled=lambda: True)
     server, one, calls = researcher(IDEA, run=calls.run, meter=meter)
     with pytest.raises(ResearcherError) as caught:
         one.propose(BRIEF)
@@ -495,7 +496,7 @@ def test_a_question_that_was_answered_is_not_asked_again_after_a_crash(researche
     server, one, calls = researcher(IDEA, completion("no object"), FEEDBACK)
     first = one.propose(BRIEF), one.reflect(BRIEF, HYPOTHESIS, [])
     assert len(server.requests) == 3
-    other, again, _ = researcher(Fault(500), run=calls.run, meter=Meter(records, calls.run.id))
+    other, again, _ = researcher(Fault(500), run=calls.run, meter=Meter(records.journal(calls.run.id, "host")))
     assert (again.propose(BRIEF), again.reflect(BRIEF, HYPOTHESIS, [])) == first
     assert (len(other.requests), len(calls())) == (0, 3)
     with pytest.raises(ResearcherError):
@@ -504,7 +505,7 @@ def test_a_question_that_was_answered_is_not_asked_again_after_a_crash(researche
 
 def test_a_call_that_was_cut_off_counts_and_is_sent_again_under_the_same_key(researcher, records, monkeypatch):
     keys = []
-    monkeypatch.setattr(Records, "end_call", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Journal, "end_call", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     server, one, calls = researcher(IDEA, max_output_tokens=700)
     with pytest.raises(KeyboardInterrupt):
         one.propose(BRIEF)
@@ -541,7 +542,7 @@ def test_an_answer_that_has_begun_may_not_fall_silent_for_long(researcher, monke
 
 def test_no_call_begins_or_lasts_when_the_run_s_time_is_up(researcher, records):
     server, one, calls = researcher(Fault(way="hang"))
-    meter = Meter(records, calls.run.id, deadline=time.monotonic() + 0.5)
+    meter = Meter(records.journal(calls.run.id, "host"), deadline=time.monotonic() + 0.5)
     server, one, calls = researcher(Fault(way="hang"), run=calls.run, meter=meter)
     started = time.monotonic()
     for number in (1, 2):

@@ -6,9 +6,9 @@ import pytest
 from factors.errors import ResearcherError
 from factors.hypothesis import Factor, Lineage, factor_id
 from factors.parse import parse
-from graphs.machine import graph, mine
+from graphs.machine import graph
 from graphs.researcher import Alignment, Draft, Feedback, Idea
-from graphs.state import initial_state
+from graphs.state import Round, initial_state, known
 
 # The market is synthetic and the same on every machine: these two hold up on it, the others do not.
 OVERREACTION = "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)"
@@ -130,9 +130,9 @@ def test_the_graph_draws_the_loop_and_the_way_back():
     } == edges
 
 
-def test_a_round_is_told_in_order_and_completely(bench_of):
+def test_a_round_is_told_in_order_and_completely(bench_of, mined):
     bench = bench_of(Scripted([[WEAK[0], OVERREACTION, LONG], [LOUD]]), rounds=2, attempts=0)
-    state = mine(bench)
+    state = mined(bench)
     assert told(bench) == [
         "hypothesis.proposed h1",
         "candidate.drafted 1.1.0",
@@ -157,9 +157,9 @@ def test_a_round_is_told_in_order_and_completely(bench_of):
     assert state["accepted"] == [factor_id("small", parse(OVERREACTION)), factor_id("small", parse(LOUD))]
 
 
-def test_every_trial_is_recorded_as_it_was_told(bench_of):
+def test_every_trial_is_recorded_as_it_was_told(bench_of, mined):
     bench = bench_of(Scripted([[WEAK[0], OVERREACTION, LONG, UNREADABLE]]))
-    state = mine(bench)
+    state = mined(bench)
     found, _ = bench.records.candidates(bench.run.id)
     assert [(record.candidate, record.verdict, record.evaluation, record.admission) for record in found] == [
         (trial.candidate, trial.verdict, trial.evaluation, trial.admission) for trial in state["trials"]
@@ -176,10 +176,10 @@ def test_every_trial_is_recorded_as_it_was_told(bench_of):
     assert verdicts == {record.candidate.id: record.verdict.model_dump(mode="json") for record in found}
 
 
-def test_a_refused_candidate_goes_back_with_its_hints_and_only_it_is_rewritten(bench_of):
+def test_a_refused_candidate_goes_back_with_its_hints_and_only_it_is_rewritten(bench_of, mined):
     researcher = Scripted([[OVERREACTION, LONG, UNREADABLE]], rewrites={LONG: "TS_MEAN($close, 30)"})
     bench = bench_of(researcher)
-    mine(bench)
+    mined(bench)
     [refused] = researcher.revised
     assert ids(refused) == ["1.2.0", "1.3.0"]
     assert "look_back: look back at most 260 rows" in refused[0].verdict.feedback()
@@ -196,9 +196,9 @@ def test_a_refused_candidate_goes_back_with_its_hints_and_only_it_is_rewritten(b
 
 
 @pytest.mark.parametrize("attempts", [0, 1, 3, 10])
-def test_a_candidate_is_rewritten_at_most_so_many_times(bench_of, attempts):
+def test_a_candidate_is_rewritten_at_most_so_many_times(bench_of, attempts, mined):
     researcher = Scripted([[OVERREACTION, LONG], [LOUD, LONG]], rewrites={LONG: LONG})
-    state = mine(bench_of(researcher, attempts=attempts, rounds=2))
+    state = mined(bench_of(researcher, attempts=attempts, rounds=2))
     assert [ids(refused) for refused in researcher.revised] == [
         [f"{number}.2.{attempt}"] for number in (1, 2) for attempt in range(attempts)
     ]
@@ -209,10 +209,10 @@ def test_a_candidate_is_rewritten_at_most_so_many_times(bench_of, attempts):
     assert state["stopped"] == "rounds"
 
 
-def test_a_rewritten_candidate_passes_the_whole_gate_again(bench_of):
+def test_a_rewritten_candidate_passes_the_whole_gate_again(bench_of, mined):
     second, third = "TS_MEAN($open, 300)", "RANK($low)"
     researcher = Scripted([[LONG]], rewrites={LONG: second, second: third}, agreement={third: 0.2})
-    state = mine(bench_of(researcher, attempts=2))
+    state = mined(bench_of(researcher, attempts=2))
     assert [(trial.candidate.formula, failed(trial)) for trial in state["trials"]] == [
         (LONG, ["look_back"]),
         (second, ["look_back"]),
@@ -224,18 +224,18 @@ def test_a_rewritten_candidate_passes_the_whole_gate_again(bench_of):
     assert researcher.judged == ["1.1.2"]
 
 
-def test_a_rewrite_into_another_candidate_of_the_batch_is_refused(bench_of):
-    state = mine(bench_of(Scripted([[OVERREACTION, LONG]], rewrites={LONG: OVERREACTION}), attempts=1))
+def test_a_rewrite_into_another_candidate_of_the_batch_is_refused(bench_of, mined):
+    state = mined(bench_of(Scripted([[OVERREACTION, LONG]], rewrites={LONG: OVERREACTION}), attempts=1))
     assert [failed(trial) for trial in state["trials"][:2]] == [["look_back"], ["duplicate"]]
     assert "candidate 1.1.0 of this round" in state["trials"][1].verdict.feedback()
     assert state["accepted"] == [factor_id("small", parse(OVERREACTION))]
 
 
-def test_the_same_formula_is_measured_once(bench_of):
+def test_the_same_formula_is_measured_once(bench_of, mined):
     spelled = OVERREACTION.replace(" ", "").replace("DECAYLINEAR", "WMA")
     researcher = Scripted([[OVERREACTION, spelled, WEAK[0]], [WEAK[0], OVERREACTION, LOUD]])
     bench = bench_of(researcher, rounds=2, attempts=0)
-    state = mine(bench)
+    state = mined(bench)
     refused = [trial for trial in state["trials"] if trial.evaluation is None]
     assert ids(refused) == ["1.2.0", "2.1.0", "2.2.0"]
     assert all("duplicate" in failed(trial) for trial in refused)
@@ -246,11 +246,11 @@ def test_the_same_formula_is_measured_once(bench_of):
     assert bench.records.run(bench.run.id).evaluations == 3
 
 
-def test_what_the_library_holds_is_neither_measured_nor_accepted_again(bench_of, records):
+def test_what_the_library_holds_is_neither_measured_nor_accepted_again(bench_of, records, mined):
     first = bench_of(Scripted([[OVERREACTION]]))
-    mine(first)
+    mined(first)
     library = records.library("small")
-    state = mine(bench_of(Scripted([[OVERREACTION, TWIN]]), library=library, attempts=0))
+    state = mined(bench_of(Scripted([[OVERREACTION, TWIN]]), library=library, attempts=0))
     assert {trial.candidate.formula: failed(trial) for trial in state["trials"]} == {
         OVERREACTION: ["duplicate", "originality", "variation"],
         TWIN: ["redundancy", "marginal"],
@@ -259,27 +259,27 @@ def test_what_the_library_holds_is_neither_measured_nor_accepted_again(bench_of,
     assert records.library("small") == library
 
 
-def test_of_two_that_differ_in_numbers_alone_one_is_accepted(bench_of):
+def test_of_two_that_differ_in_numbers_alone_one_is_accepted(bench_of, mined):
     """The gate lets both pass, as neither was known; and their values are not alike enough to be redundant."""
     varied = OVERREACTION.replace("5)", "30)")
-    assert mine(bench_of(Scripted([[varied]])))["accepted"]
-    best, other = mine(bench_of(Scripted([[varied, OVERREACTION]])))["trials"]
+    assert mined(bench_of(Scripted([[varied]])))["accepted"]
+    best, other = mined(bench_of(Scripted([[varied, OVERREACTION]])))["trials"]
     assert best.reward >= other.reward
     assert (failed(best), failed(other)) == ([], ["variation"])
 
 
-def test_of_two_that_move_together_the_better_is_accepted(bench_of):
+def test_of_two_that_move_together_the_better_is_accepted(bench_of, mined):
     twins = [OVERREACTION, TWIN]
-    state = mine(bench_of(Scripted([twins])))
+    state = mined(bench_of(Scripted([twins])))
     best, other = state["trials"]
     assert best.reward >= other.reward
     assert (failed(best), failed(other)) == ([], ["redundancy", "marginal"])
     assert state["accepted"] == [factor_id("small", parse(best.candidate.formula))]
 
 
-def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, records):
+def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, records, mined):
     bench = bench_of(Scripted([[OVERREACTION]], prompts={"idea": "v1"}))
-    [trial] = mine(bench)["trials"]
+    [trial] = mined(bench)["trials"]
     [factor] = records.library("small")
     assert factor == Factor(
         id=factor_id("small", parse(OVERREACTION)),
@@ -321,30 +321,31 @@ def test_an_accepted_factor_carries_what_was_measured(bench_of, snapshot, record
     ]
 
 
-def test_parts_that_recur_in_what_was_accepted_are_to_be_avoided(bench_of, records):
+def test_parts_that_recur_in_what_was_accepted_are_to_be_avoided(bench_of, records, mined):
     other = f"RANK({OVERREACTION}) * $open"
-    mine(bench_of(Scripted([[OVERREACTION]])))
+    mined(bench_of(Scripted([[OVERREACTION]])))
     [factor] = records.library("small")
     bench = bench_of(Scripted([]), library=[factor, factor.model_copy(update={"formula": other, "name": "other"})])
-    assert bench.brief(initial_state()).avoid == (OVERREACTION,)
+    begun = Round(number=1, move="new", parents=[], abreast=0)
+    assert bench.brief(begun, known(initial_state())).avoid == (OVERREACTION,)
 
 
-def test_a_round_of_refusals_still_ends(bench_of):
+def test_a_round_of_refusals_still_ends(bench_of, mined):
     researcher = Scripted([[LONG, UNREADABLE], []])
     bench = bench_of(researcher, rounds=2)
-    state = mine(bench)
+    state = mined(bench)
     assert [ids(trials) for trials in researcher.reflected] == [["1.1.0", "1.2.0"], []]
     assert (state["stopped"], state["accepted"]) == ("rounds", [])
     assert told(bench)[-2:] == ["hypothesis.proposed h2", "round.completed 2"]
 
 
-def test_more_drafts_than_asked_for_are_left_out(bench_of):
-    assert len(mine(bench_of(Scripted([WEAK]), candidates=2))["trials"]) == 2
+def test_more_drafts_than_asked_for_are_left_out(bench_of, mined):
+    assert len(mined(bench_of(Scripted([WEAK]), candidates=2))["trials"]) == 2
 
 
-def test_each_round_knows_what_the_rounds_before_taught(bench_of, panel):
+def test_each_round_knows_what_the_rounds_before_taught(bench_of, panel, mined):
     researcher = Scripted([[OVERREACTION, LONG], [LOUD], []])
-    state = mine(bench_of(researcher, rounds=3, attempts=0))
+    state = mined(bench_of(researcher, rounds=3, attempts=0))
     assert [brief.round for brief in researcher.briefs] == [1, 2, 3]
     first, _, last = researcher.briefs
     assert (first.hypotheses, first.trials, first.feedback) == ((), (), {})
@@ -358,21 +359,21 @@ def test_each_round_knows_what_the_rounds_before_taught(bench_of, panel):
     assert [ids(trials) for trials in researcher.reflected] == [["1.2.0", "1.1.0"], ["2.1.0"], []]
 
 
-def test_no_more_is_measured_than_the_budget_allows(bench_of):
+def test_no_more_is_measured_than_the_budget_allows(bench_of, mined):
     researcher = Scripted([WEAK[:2], WEAK[2:5], WEAK[5:]])
     bench = bench_of(researcher, rounds=3, evaluations=3)
-    state = mine(bench)
+    state = mined(bench)
     assert (state["stopped"], state["round"]) == ("evaluations", 2)
     assert bench.records.run(bench.run.id).evaluations == 3
     assert told(bench)[-1] == "round.completed 2"
 
 
-def test_when_time_is_up_nothing_more_is_measured_or_rewritten(bench_of):
+def test_when_time_is_up_nothing_more_is_measured_or_rewritten(bench_of, mined):
     researcher = Scripted([[OVERREACTION, LONG], [LOUD]], rewrites={LONG: WEAK[0]})
     deadline = time.monotonic() + 1
     researcher.moments["draft 1"] = lambda: time.sleep(max(0.0, deadline - time.monotonic()))
     bench = bench_of(researcher, rounds=2, deadline=deadline)
-    state = mine(bench)
+    state = mined(bench)
     assert (state["stopped"], state["round"]) == ("seconds", 1)
     assert (bench.records.run(bench.run.id).evaluations, researcher.revised) == (0, [])
 
@@ -381,13 +382,13 @@ def test_when_time_is_up_nothing_more_is_measured_or_rewritten(bench_of):
     ("moment", "evaluations"),
     [("propose 1", 0), ("judge 1.1.0", 0), ("reflect 1", 2), ("propose 2", 2), ("reflect 2", 3)],
 )
-def test_a_cancelled_run_ends_with_its_round(bench_of, moment, evaluations):
+def test_a_cancelled_run_ends_with_its_round(bench_of, moment, evaluations, mined):
     asked = []
     researcher = Scripted(
         [[OVERREACTION, LONG, WEAK[0]], [LOUD], [WEAK[1]]], moments={moment: lambda: asked.append(moment)}
     )
     bench = bench_of(researcher, rounds=3, cancelled=lambda: bool(asked))
-    state = mine(bench)
+    state = mined(bench)
     assert (state["stopped"], state["round"]) == ("cancelled", int(moment.partition(" ")[2][0]))
     assert bench.records.run(bench.run.id).evaluations == evaluations
     assert told(bench)[-1].startswith("round.completed")
@@ -403,15 +404,16 @@ def test_a_cancelled_run_ends_with_its_round(bench_of, moment, evaluations):
         ("reflect 2", "feedback", [OVERREACTION, LONG, LOUD, WEAK[0]], 2),
     ],
 )
-def test_a_researcher_that_fails_is_told_and_the_run_goes_on(bench_of, moment, agent, tried, lessons):
+def test_a_researcher_that_fails_is_told_and_the_run_goes_on(bench_of, moment, agent, tried, lessons, mined):
     def fail():
         raise ResearcherError("the model gave nothing", "empty")
 
     researcher = Scripted([[OVERREACTION], [LONG, LOUD], [WEAK[0]]], moments={moment: fail})
     bench = bench_of(researcher, rounds=3)
-    state = mine(bench)
+    state = mined(bench)
     failures = [event.data for event in bench.records.events(bench.run.id) if event.type == "agent.failed"]
-    assert {"round": 2, "agent": agent, "kind": "empty", "message": "the model gave nothing"} in failures
+    told = [{name: failure[name] for name in ("round", "agent", "kind", "message")} for failure in failures]
+    assert {"round": 2, "agent": agent, "kind": "empty", "message": "the model gave nothing"} in told
     assert list(dict.fromkeys(trial.candidate.formula for trial in state["trials"])) == tried
     assert (len(state["feedback"]), state["stopped"]) == (lessons, "rounds")
     assert factor_id("small", parse(OVERREACTION)) in state["accepted"]
@@ -419,20 +421,20 @@ def test_a_researcher_that_fails_is_told_and_the_run_goes_on(bench_of, moment, a
     assert all((checks == ["alignment"]) is (agent == "judge") for checks in judged)
 
 
-def test_the_same_bench_gives_the_same_run(bench_of):
+def test_the_same_bench_gives_the_same_run(bench_of, mined):
     researcher = Scripted([[OVERREACTION, LONG], WEAK[:3]], rewrites={LONG: LOUD})
     first, second = (bench_of(replace(researcher), rounds=2) for _ in range(2))
-    assert mine(first) == mine(second)
+    assert mined(first) == mined(second)
     assert told(first) == told(second)
 
 
-def test_directions_go_side_by_side_and_meet_where_they_are_measured(bench_of):
+def test_directions_go_side_by_side_and_meet_where_they_are_measured(bench_of, mined):
     """The second direction is rewritten twice, and what it shares with the first is accepted once."""
     researcher = Scripted(
         [[OVERREACTION, WEAK[0]], [LONG, TWIN], [WEAK[1]], [LOUD]], rewrites={LONG: UNREADABLE, UNREADABLE: WEAK[2]}
     )
     bench = bench_of(researcher, rounds=4, directions=3, attempts=3)
-    state = mine(bench)
+    state = mined(bench)
     assert (state["round"], state["stopped"]) == (4, "rounds")
     assert sorted(brief.round for brief in researcher.briefs) == [1, 2, 3, 4]
     assert [(b.move, b.trials, b.abreast) for b in sorted(researcher.briefs, key=lambda b: b.round)[:3]] == [
@@ -451,21 +453,21 @@ def test_directions_go_side_by_side_and_meet_where_they_are_measured(bench_of):
     assert set(state["feedback"]) == {"h1", "h2", "h3", "h4"}
 
 
-def test_directions_give_the_same_run_again(bench_of):
+def test_directions_give_the_same_run_again(bench_of, mined):
     formulas = [WEAK[:2], [OVERREACTION, LONG], [WEAK[2]], WEAK[3:5], [LOUD], [WEAK[5]]]
     researcher = Scripted(formulas, rewrites={LONG: UNREADABLE})
     first, second = (bench_of(replace(researcher), rounds=6, directions=3) for _ in range(2))
-    assert mine(first) == mine(second)
+    assert mined(first) == mined(second)
     assert sorted(told(first)) == sorted(told(second))
 
 
-def test_a_direction_without_a_hypothesis_keeps_no_other_waiting(bench_of):
+def test_a_direction_without_a_hypothesis_keeps_no_other_waiting(bench_of, mined):
     def fail():
         raise ResearcherError("nothing", "empty")
 
     researcher = Scripted([[OVERREACTION], [], [WEAK[0]]], moments={"propose 2": fail})
     bench = bench_of(researcher, rounds=3, directions=3)
-    state = mine(bench)
+    state = mined(bench)
     assert sorted(hypothesis.id for hypothesis in state["hypotheses"]) == ["h1", "h3"]
     assert (len(state["accepted"]), state["faults"]) == (1, ["nothing"])
     assert sorted(line for line in told(bench) if line.startswith("round.completed")) == [
@@ -473,10 +475,10 @@ def test_a_direction_without_a_hypothesis_keeps_no_other_waiting(bench_of):
     ]  # fmt: skip
 
 
-def test_what_two_directions_both_draft_is_measured_once(bench_of):
+def test_what_two_directions_both_draft_is_measured_once(bench_of, mined):
     spelled = OVERREACTION.replace(" ", "").replace("DECAYLINEAR", "WMA")
     bench = bench_of(Scripted([[OVERREACTION], [spelled, WEAK[0]], [OVERREACTION]]), rounds=3, directions=3, attempts=0)
-    state = mine(bench)
+    state = mined(bench)
     assert [(trial.candidate.id, failed(trial)) for trial in state["trials"] if not trial.evaluation] == [
         ("2.1.0", ["duplicate"]), ("3.1.0", ["duplicate"])
     ]  # fmt: skip
@@ -485,7 +487,7 @@ def test_what_two_directions_both_draft_is_measured_once(bench_of):
 
 
 @pytest.mark.parametrize(("name", "most"), [("rounds", 3), ("candidates", 7), ("evaluations", 4)])
-def test_no_more_is_done_than_the_user_s_allowance_leaves(bench_of, name, most):
+def test_no_more_is_done_than_the_user_s_allowance_leaves(bench_of, name, most, mined):
     """Two directions at once, with rewrites; the records count what has been done."""
     researcher = Scripted(
         [[LONG, *WEAK[:2]], [OVERREACTION, WEAK[2], LONG], *([[]] * 8)], rewrites={LONG: "TS_MEAN($close, 30)"}
@@ -498,6 +500,6 @@ def test_no_more_is_done_than_the_user_s_allowance_leaves(bench_of, name, most):
 
     object.__setattr__(bench, "left", left)
     object.__setattr__(bench, "spent", lambda: "" if left(name) else f"user_{name}")
-    state = mine(bench)
+    state = mined(bench)
     assert 0 < getattr(bench.records.run(bench.run.id), name) <= most
     assert state["stopped"] == f"user_{name}"

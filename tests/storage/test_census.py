@@ -18,7 +18,7 @@ CALL = ModelCall(
 def running(records):
     request = RunRequest(direction="gaps", market="cn")
     run_id = records.create_run(request, universe="u", snapshot="s", seed=1, model="m").id
-    return records.start_run(run_id, "here").id
+    return records.journal(run_id, "here").start().id
 
 
 def fill(records, run_id, verdicts):
@@ -50,7 +50,7 @@ def test_runs_and_candidates_are_counted_as_a_slow_count_finds_them(records):
         for verdict in verdicts:
             expected[verdict] += 1
     runs, _ = records.runs()
-    records.finish_run(runs[0].id, "succeeded")
+    records.journal(runs[0].id, "here").finish("succeeded")
     first = records.create_run(RunRequest(direction="d", market="m"), universe="u", snapshot="s", seed=1, model="m")
     records.create_run(RunRequest(direction="d", market="m"), universe="u", snapshot="s", seed=1, model="m")
     counts = records.census.counts()
@@ -60,17 +60,25 @@ def test_runs_and_candidates_are_counted_as_a_slow_count_finds_them(records):
 
 
 def test_model_calls_are_counted_when_they_have_ended(records):
-    run_id = running(records)
+    journal = records.journal(running(records), "here")
     for agent, failure, usd in [("idea", None, 0.5), ("idea", None, None), ("judge", "timeout", 0.25), ("idea", "", 0)]:
         call = CALL.model_copy(update={"agent": agent, "usd": usd})
-        number = records.begin_call(run_id, call, Allowance())
+        number = journal.begin_call(call, Allowance())
         if failure != "":  # that one is under way
-            records.end_call(run_id, number, call.model_copy(update={"failure": failure}))
+            journal.end_call(number, call.model_copy(update={"failure": failure}))
     found = [
         (one.agent, one.outcome, one.calls, one.input_tokens, one.output_tokens, one.usd)
         for one in records.census.counts().calls
     ]
     assert found == [("idea", "answered", 2, 14, 6, 0.5), ("judge", "timeout", 1, 7, 3, 0.25)]
+
+
+def test_runs_that_were_taken_up_are_counted(records):
+    run_id = running(records)
+    assert records.census.counts().recoveries == 0
+    for executor, dead in (("there", {"here"}), ("elsewhere", {"there"})):
+        assert records.queue.claim(executor, 1, lambda _: 1.0, dead) == run_id
+    assert records.census.counts().recoveries == 2
 
 
 def test_no_count_reads_a_whole_table(tmp_path):
@@ -80,7 +88,7 @@ def test_no_count_reads_a_whole_table(tmp_path):
         event.listen(records._engine, "before_cursor_execute", lambda *told: statements.append(told[2:4]))
         records.census.counts()
         asked = [one for one in statements if one[0].startswith("SELECT")]
-        assert len(asked) == 5
+        assert len(asked) == 6
         with records._reading() as connection:
             for statement, parameters in asked:
                 plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()

@@ -21,11 +21,13 @@ from factors.verdict import at_least
 from storage import openings as openings_module
 from storage.markets import open_market, publish
 from storage.openings import Opening, SealedError
+from storage.principal import Principal
 from storage.records import Records
 from tests.library import accepted, evaluation_of
 
 ROOT = Path(__file__).parents[2]
 START = date(2020, 1, 1)
+ADA, BOB = Principal("ada", "admin"), Principal("bob", "admin")
 PASSED, FAILED = at_least("t_stat", 2.0, 1.0, "too weak"), at_least("t_stat", 0.0, 1.0, "too weak")
 
 
@@ -74,7 +76,7 @@ def ask(records, snapshot):
 
     def opened(factor, judge=None, *, budget=10, user="ada"):
         judge = judge or (lambda _: (evaluation_of(factor), [PASSED]))
-        return records.openings.open(snapshot, factor, judge, user=user, budget=budget)
+        return records.openings.open(snapshot, factor, judge, by=Principal(user, "admin"), budget=budget)
 
     return opened
 
@@ -102,7 +104,7 @@ def test_the_judge_sees_what_a_market_without_a_hold_out_would_show(tmp_path, re
             seen.append(frame)
             return evaluation_of(factor), [PASSED]
 
-        records.openings.open(sealed, factor, judge, user="ada", budget=10)
+        records.openings.open(sealed, factor, judge, by=ADA, budget=10)
         [frame] = seen
         assert frame.equals(whole.bars(universe), null_equal=True)
         assert frame["date"].max() == day(29)
@@ -267,9 +269,7 @@ def test_the_budget_is_the_team_s_whatever_the_market(tmp_path, records, ask, sn
     factor = accepted(records, other)
 
     def look(budget):
-        return records.openings.open(
-            other, factor, lambda _: (evaluation_of(factor), [PASSED]), user="ada", budget=budget
-        )
+        return records.openings.open(other, factor, lambda _: (evaluation_of(factor), [PASSED]), by=ADA, budget=budget)
 
     with pytest.raises(SealedError, match="the team's 1 openings"):
         look(1)
@@ -284,9 +284,9 @@ def test_the_same_data_under_another_name_are_not_opened_again(tmp_path, records
     ask(accepted(records, snapshot))
     factor = accepted(records, other)
     with pytest.raises(SealedError, match="was opened for this factor by ada"):
-        records.openings.open(other, factor, lambda _: pytest.fail("judged"), user="bob", budget=10)
+        records.openings.open(other, factor, lambda _: pytest.fail("judged"), by=BOB, budget=10)
     different = accepted(records, other, "RANK($low)")
-    records.openings.open(other, different, lambda _: (evaluation_of(different), [PASSED]), user="bob", budget=10)
+    records.openings.open(other, different, lambda _: (evaluation_of(different), [PASSED]), by=BOB, budget=10)
 
 
 def test_a_budget_of_nothing_opens_nothing(ask, factor, url):
@@ -329,11 +329,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from storage.markets import open_market
+from storage.principal import Principal
 from storage.records import Records
 with Records.open(sys.argv[2]) as records:
     factor = records.factor(sys.argv[3])
     judge = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-    records.openings.open(open_market(Path(sys.argv[1]), "m"), factor, judge, user="ada", budget=10)
+    records.openings.open(open_market(Path(sys.argv[1]), "m"), factor, judge, by=Principal("ada", "admin"), budget=10)
 """
 
 
@@ -381,5 +382,5 @@ def test_a_market_without_a_hold_out_promotes_nothing(tmp_path, records, url):
     open_ended = publish(tmp_path, "open", bars, **tables, train_end=day(9), holdout=False)
     factor = accepted(records, open_market(tmp_path, "open"))
     with pytest.raises(NotFoundError, match="imported without a hold-out"):
-        records.openings.open(open_ended, factor, lambda _: pytest.fail("judged"), user="ada", budget=10)
+        records.openings.open(open_ended, factor, lambda _: pytest.fail("judged"), by=ADA, budget=10)
     assert logged(url) == []

@@ -19,6 +19,7 @@ from factors.hypothesis import Candidate, Factor, Hypothesis, factor_id
 from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
+from storage.principal import LOCAL, Principal
 from storage.runs import Allowance, Budget, ModelCall, RunRequest, RunStateError, SpentError
 
 ROOT = Path(__file__).parents[2]
@@ -28,24 +29,31 @@ import sys
 from storage.records import Records
 with Records.open(sys.argv[1]) as records:
     for number in range(50):
-        records.append_event(sys.argv[2], "candidate.drafted", {"writer": sys.argv[3], "number": number})
+        records.journal(sys.argv[2], "host-1").append("candidate.drafted", {"writer": sys.argv[3], "number": number})
 """
 
 
-def queue(records, direction="momentum after volume shocks", *, seed=7, executor=None, user="ada", **request):
+def queue(records, direction="momentum after volume shocks", *, seed=7, user="ada", **request):
     return records.create_run(
         RunRequest(direction=direction, market="cn", **request),
         universe="csi300",
         snapshot="s1",
         seed=seed,
         model="offline",
-        executor=executor,
-        user=user,
+        by=Principal(user, "researcher"),
     )
 
 
 def start(records, **kwargs):
-    return records.start_run(queue(records, **kwargs).id, "host-1")
+    return records.journal(queue(records, **kwargs).id, "host-1").start()
+
+
+def journal(records, run):
+    return records.journal(run.id, "host-1")
+
+
+def accept(records, found):
+    return records.journal(found.run_id, "host-1").accept_factor(found)
 
 
 def metrics(ic=0.03):
@@ -174,8 +182,8 @@ def test_a_run_ends_with_its_terminal_event(records, status):
     run = start(records)
     assert (run.status, run.finished_at) == ("running", None)
     assert run.created_at <= run.started_at
-    records.accept_factor(factor(run))
-    ended = records.finish_run(run.id, status, "why")
+    accept(records, factor(run))
+    ended = journal(records, run).finish(status, "why")
     assert (ended.status, ended.error, records.run(run.id)) == (status, "why", ended)
     assert ended.started_at <= ended.finished_at
     last = records.events(run.id)[-1]
@@ -185,26 +193,26 @@ def test_a_run_ends_with_its_terminal_event(records, status):
 
 def test_a_queued_run_can_be_cancelled_but_not_succeed(records):
     run = queue(records)
-    with pytest.raises(RunStateError, match="only a running run can succeed"):
-        records.finish_run(run.id, "succeeded")
-    assert records.finish_run(run.id, "cancelled").status == "cancelled"
+    with pytest.raises(RunStateError, match="nobody's"):
+        journal(records, run).finish("succeeded")
+    assert records.queue.cancel(run.id, LOCAL).status == "cancelled"
     assert types(records, run) == ["run.queued", "run.cancelled"]
 
 
 def test_illegal_steps_are_refused_and_change_nothing(records):
     run = start(records)
     with pytest.raises(RunStateError, match="running: only a queued run can start"):
-        records.start_run(run.id, "host-2")
-    records.accept_factor(factor(run))
-    ended = records.finish_run(run.id, "succeeded")
+        records.journal(run.id, "host-2").start()
+    accept(records, factor(run))
+    ended = journal(records, run).finish("succeeded")
     told = records.events(run.id)
     for step in (
-        lambda: records.finish_run(run.id, "failed", "late"),
-        lambda: records.start_run(run.id, "host-2"),
-        lambda: records.append_event(run.id, "round.completed", {}),
-        lambda: records.record_trial(run.id, **trial()),
-        lambda: records.accept_factor(factor(run, "$open")),
-        lambda: records.accept_factor(factor(run)),
+        lambda: journal(records, run).finish("failed", "late"),
+        lambda: records.journal(run.id, "host-2").start(),
+        lambda: journal(records, run).append("round.completed", {}),
+        lambda: journal(records, run).record_trial(**trial()),
+        lambda: accept(records, factor(run, "$open")),
+        lambda: accept(records, factor(run)),
     ):
         with pytest.raises(RunStateError, match="succeeded"):
             step()
@@ -220,7 +228,7 @@ def test_only_one_of_many_may_end_a_run(records):
     def end(_):
         barrier.wait()
         try:
-            return records.finish_run(run.id, "cancelled") and 1
+            return journal(records, run).finish("cancelled") and 1
         except RunStateError:
             return 0
 
@@ -233,13 +241,13 @@ def test_an_unknown_id_is_not_found(records):
     ghost = queue(records).model_copy(update={"id": "ghost"})
     for step in (
         lambda: records.run("ghost"),
-        lambda: records.start_run("ghost", "host-1"),
-        lambda: records.finish_run("ghost", "failed"),
-        lambda: records.append_event("ghost", "round.completed", {}),
+        lambda: records.journal("ghost", "host-1").start(),
+        lambda: records.journal("ghost", "host-1").finish("failed"),
+        lambda: records.journal("ghost", "host-1").append("round.completed", {}),
         lambda: records.events("ghost"),
         lambda: records.candidates("ghost"),
-        lambda: records.record_trial("ghost", **trial()),
-        lambda: records.accept_factor(factor(ghost)),
+        lambda: records.journal("ghost", "host-1").record_trial(**trial()),
+        lambda: accept(records, factor(ghost)),
         lambda: records.factor("ghost"),
         lambda: records.runs(cursor="ghost"),
         lambda: records.factors(cursor="ghost"),
@@ -285,9 +293,9 @@ def test_a_step_whose_event_cannot_be_written_is_not_taken(records):
     refuse_events(records)
     for step in (
         lambda: queue(records),
-        lambda: records.start_run(waiting.id, "host-1"),
-        lambda: records.finish_run(run.id, "failed"),
-        lambda: records.accept_factor(factor(run)),
+        lambda: journal(records, waiting).start(),
+        lambda: journal(records, run).finish("failed"),
+        lambda: accept(records, factor(run)),
     ):
         with pytest.raises(IntegrityError, match="disk full"):
             step()
@@ -299,14 +307,14 @@ def test_a_trial_whose_evaluation_is_another_candidates_leaves_nothing(records):
     run = start(records)
     mixed = trial("c1") | {"evaluation": trial("c2")["evaluation"]}
     with pytest.raises(IntegrityError):
-        records.record_trial(run.id, **mixed)
+        journal(records, run).record_trial(**mixed)
     assert (count(records, "candidates"), count(records, "evaluations")) == (0, 0)
 
 
 def test_a_factor_without_a_time_zone_leaves_nothing(records):
     run = start(records)
     with pytest.raises(StatementError, match="time zone"):
-        records.accept_factor(factor(run, at=NOON.replace(tzinfo=None)))
+        accept(records, factor(run, at=NOON.replace(tzinfo=None)))
     assert (count(records, "factors"), records.run(run.id)) == (0, run)
 
 
@@ -315,19 +323,22 @@ def test_a_factor_without_a_time_zone_leaves_nothing(records):
 
 def test_events_read_on_from_any_point(records):
     run = start(records)
-    added = [records.append_event(run.id, "candidate.drafted", {"n": n}) for n in range(5)]
+    for n in range(5):
+        journal(records, run).append("candidate.drafted", {"n": n})
+    added = records.events(run.id)[2:]
+    assert [event.data["n"] for event in added] == list(range(5))
     assert [event.seq for event in added] == [3, 4, 5, 6, 7]
     assert records.events(run.id, after=2) == added
     assert records.events(run.id, after=3, limit=2) == added[1:3]
     assert records.events(run.id, after=7) == []
 
 
-def test_an_event_is_returned_as_its_readers_see_it(records):
+def test_what_an_event_tells_reads_back_as_plain_values(records):
     run = start(records)
     check = Check(name="t", value=float("nan"), limit=float("inf"), passed=False)
     data = {"pair": (1, 2), "check": check, "text": "因子 \U0001f4c8", "at": NOON}
-    event = records.append_event(run.id, "candidate.judged", data)
-    assert records.events(run.id, after=2) == [event]
+    journal(records, run).append("candidate.judged", data)
+    [event] = records.events(run.id, after=2)
     assert event.data == {
         "pair": [1, 2],
         "check": {"name": "t", "value": "NaN", "limit": "Infinity", "passed": False, "hint": ""},
@@ -339,46 +350,44 @@ def test_an_event_is_returned_as_its_readers_see_it(records):
 def test_data_that_is_not_json_leaves_no_gap(records):
     run = start(records)
     with pytest.raises((StatementError, PydanticSerializationError)):
-        records.append_event(run.id, "candidate.drafted", {"thing": object()})
+        journal(records, run).append("candidate.drafted", {"thing": object()})
     with pytest.raises(ValidationError):
-        records.append_event(run.id, "candidate.forgotten", {})
-    assert records.append_event(run.id, "candidate.drafted", {}).seq == 3
+        journal(records, run).append("candidate.forgotten", {})
+    journal(records, run).append("candidate.drafted", {})
+    assert [event.seq for event in records.events(run.id)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("kind", ["run.started", "run.succeeded", "factor.accepted"])
 def test_an_event_that_belongs_to_a_step_is_not_appended_alone(records, kind):
     run = start(records)
     with pytest.raises(RunStateError, match=kind):
-        records.append_event(run.id, kind, {})
+        journal(records, run).append(kind, {})
     assert types(records, run) == ["run.queued", "run.started"]
 
 
 def test_threads_number_events_without_gaps(records):
-    run = queue(records)
+    run = start(records)
 
     def write(writer):
-        return [
-            records.append_event(run.id, "candidate.drafted", {"writer": writer, "number": number}).seq
-            for number in range(50)
-        ]
+        for number in range(50):
+            journal(records, run).append("candidate.drafted", {"writer": writer, "number": number})
 
     with ThreadPoolExecutor(8) as pool:
-        given = list(pool.map(write, range(8)))
+        list(pool.map(write, range(8)))
     told = records.events(run.id)
-    assert [event.seq for event in told] == list(range(1, 402))
-    assert sorted(seq for seqs in given for seq in seqs) == list(range(2, 402))
+    assert [event.seq for event in told] == list(range(1, 403))
     for writer in range(8):
-        assert [e.data["number"] for e in told[1:] if e.data["writer"] == writer] == list(range(50))
+        assert [e.data["number"] for e in told[2:] if e.data["writer"] == writer] == list(range(50))
 
 
 def test_processes_number_events_without_gaps(records, url):
-    run = queue(records)
+    run = start(records)
     command = [sys.executable, "-W", "error", "-c", APPEND, url, run.id]
     writers = [subprocess.Popen([*command, name], cwd=ROOT, stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
     assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 2
     told = records.events(run.id)
-    assert [event.seq for event in told] == list(range(1, 102))
-    assert {event.data["writer"] for event in told[1:]} == {"a", "b"}
+    assert [event.seq for event in told] == list(range(1, 103))
+    assert {event.data["writer"] for event in told[2:]} == {"a", "b"}
 
 
 # Trials
@@ -390,7 +399,7 @@ def test_processes_number_events_without_gaps(records, url):
 def test_a_trial_reads_back_whole(records, evaluated, passed, accepted):
     run = start(records)
     parts = trial(evaluated=evaluated, passed=passed)
-    records.record_trial(run.id, **parts)
+    journal(records, run).record_trial(**parts)
     [record], cursor = records.candidates(run.id)
     assert cursor is None
     assert record.model_dump() == {
@@ -407,8 +416,8 @@ def test_a_trial_reads_back_whole(records, evaluated, passed, accepted):
 
 def test_numbers_that_json_lacks_survive(records):
     run = start(records)
-    records.record_trial(run.id, **trial("c1", value=float("inf"), ic=float("-inf")))
-    records.record_trial(run.id, **trial("c2", value=float("nan"), ic=float("nan")))
+    journal(records, run).record_trial(**trial("c1", value=float("inf"), ic=float("-inf")))
+    journal(records, run).record_trial(**trial("c2", value=float("nan"), ic=float("nan")))
     [first, second], _ = records.candidates(run.id)
     assert first.verdict.checks[0].value == float("inf")
     assert first.evaluation.splits["train"].ic == float("-inf")
@@ -418,23 +427,23 @@ def test_numbers_that_json_lacks_survive(records):
 
 def test_recording_a_trial_again_changes_nothing(records):
     run, other = start(records), start(records)
-    records.record_trial(run.id, **trial("c1", evaluated=False))
+    journal(records, run).record_trial(**trial("c1", evaluated=False))
     before = records.candidates(run.id)
-    records.record_trial(run.id, **trial("c1", evaluated=False))
-    records.record_trial(run.id, **trial("c1", evaluated=True))
+    journal(records, run).record_trial(**trial("c1", evaluated=False))
+    journal(records, run).record_trial(**trial("c1", evaluated=True))
     assert records.candidates(run.id) == before
     assert count(records, "evaluations") == 0
-    records.record_trial(other.id, **trial("c1"))
+    journal(records, other).record_trial(**trial("c1"))
     assert (records.run(run.id).evaluations, records.run(other.id).evaluations) == (0, 1)
 
 
 def test_rounds_and_evaluations_are_counted_by_run(records):
     run, other = start(records), start(records)
     for name in ("c1", "c2", "c3"):
-        records.record_trial(run.id, **trial(name, evaluated=name != "c3"))
+        journal(records, run).record_trial(**trial(name, evaluated=name != "c3"))
     for _ in range(4):
-        records.append_event(run.id, "round.completed", {})
-    records.append_event(run.id, "candidate.drafted", {})
+        journal(records, run).append("round.completed", {})
+    journal(records, run).append("candidate.drafted", {})
     counts = [(found.id, found.rounds, found.evaluations) for found in records.runs()[0]]
     assert counts == [(other.id, 0, 0), (run.id, 4, 2)]
 
@@ -445,8 +454,8 @@ def test_rounds_and_evaluations_are_counted_by_run(records):
 def test_an_accepted_factor_is_in_the_library_and_in_its_run(records):
     run = start(records)
     first, second = factor(run, "$open", NOON + timedelta(days=1)), factor(run, "$close", NOON)
-    assert records.accept_factor(first)
-    assert records.accept_factor(second)
+    assert accept(records, first)
+    assert accept(records, second)
     assert records.run(run.id).accepted == (first.id, second.id)
     assert records.factor(first.id) == first
     assert records.library("cn") == [second, first]
@@ -458,8 +467,8 @@ def test_an_accepted_factor_is_in_the_library_and_in_its_run(records):
 def test_a_factor_the_library_has_is_linked_but_not_replaced(records):
     run, later = start(records), start(records)
     original = factor(run)
-    assert records.accept_factor(original)
-    assert not records.accept_factor(factor(later, at=NOON + timedelta(days=9)))
+    assert accept(records, original)
+    assert not accept(records, factor(later, at=NOON + timedelta(days=9)))
     assert records.factor(original.id) == original
     assert records.run(run.id).accepted == records.run(later.id).accepted == (original.id,)
     assert records.events(later.id)[-1].data["new"] is False
@@ -467,9 +476,9 @@ def test_a_factor_the_library_has_is_linked_but_not_replaced(records):
 
 def test_accepting_a_factor_again_changes_nothing(records):
     run = start(records)
-    assert records.accept_factor(factor(run))
+    assert accept(records, factor(run))
     told = records.events(run.id)
-    assert not records.accept_factor(factor(run))
+    assert not accept(records, factor(run))
     assert records.events(run.id) == told
     assert len(records.run(run.id).accepted) == 1
 
@@ -479,12 +488,12 @@ def test_runs_that_accept_one_factor_at_once_agree_on_who_was_first(records):
     runs = [start(records) for _ in range(4)]
     barrier = Barrier(4)
 
-    def accept(run):
+    def accept_all(run):
         barrier.wait()
-        return [records.accept_factor(factor(run, formula)) for formula in formulas]
+        return [accept(records, factor(run, formula)) for formula in formulas]
 
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(accept, runs))
+        answers = list(pool.map(accept_all, runs))
     assert [sum(column) for column in zip(*answers, strict=True)] == [1] * 10
     assert len(records.library("cn")) == 10
     for run, answer in zip(runs, answers, strict=True):
@@ -498,7 +507,7 @@ def test_the_library_of_a_market_as_it_stood_before_a_time(records):
     run = start(records)
     old, new = factor(run, "$low"), factor(run, "$high", NOON + timedelta(microseconds=1))
     for accepted in (new, old, factor(run, "$low", market="us")):
-        records.accept_factor(accepted)
+        accept(records, accepted)
     assert records.library("cn") == [old, new]
     assert records.library("cn", NOON + timedelta(microseconds=1)) == [old]
     assert records.library("cn", NOON) == []
@@ -506,43 +515,31 @@ def test_the_library_of_a_market_as_it_stood_before_a_time(records):
     assert records.library("cn", (NOON + timedelta(microseconds=1)).astimezone(shanghai)) == [old]
 
 
-# Recipes and executors
+# Recipes
 
 
 def test_the_first_run_of_a_recipe_is_found(records):
     failed, first, second, third = (queue(records) for _ in range(4))
-    records.finish_run(failed.id, "failed", "nothing was tried")
+    journal(records, failed).start()
+    journal(records, failed).finish("failed", "nothing was tried")
     assert records.first_like(third) is None
     for run in (first, second):
-        records.start_run(run.id, "here")
-        records.finish_run(run.id, "succeeded")
+        journal(records, run).start()
+        journal(records, run).finish("succeeded")
     assert records.first_like(third) == records.run(first.id)
     assert records.first_like(second) == records.run(first.id)
     assert records.first_like(first) is None
 
 
 def test_another_recipe_is_not_like_it(records):
-    run = queue(records)
-    records.start_run(run.id, "here")
-    records.finish_run(run.id, "succeeded")
+    run = start(records)
+    journal(records, run).finish("succeeded")
     assert records.first_like(queue(records)) == records.run(run.id)
     assert records.first_like(queue(records, "other")) is None
     assert records.first_like(queue(records, seed=8)) is None
     assert records.first_like(queue(records, budget=Budget(rounds=6))) is None
     for name in ("market", "universe", "snapshot", "model"):
         assert records.first_like(queue(records).model_copy(update={name: "another"})) is None
-
-
-def test_runs_of_dead_executors_are_abandoned(records):
-    queue(records)
-    waiting = queue(records, executor="dead")
-    lost, kept, ended = (queue(records) for _ in range(3))
-    lost = records.start_run(lost.id, "dead")
-    records.start_run(kept.id, "alive")
-    records.start_run(ended.id, "dead")
-    records.finish_run(ended.id, "succeeded")
-    assert records.abandoned(lambda executor: executor == "alive") == [waiting, lost]
-    assert records.abandoned(lambda _: True) == []
 
 
 # Pages
@@ -565,12 +562,12 @@ def test_pages_of_candidates_are_complete_while_candidates_arrive(records):
     run = start(records)
     names = iter(f"c{number}" for number in range(99, 0, -1))  # ids that do not sort as they were recorded
     for _ in range(6):
-        records.record_trial(run.id, **trial(next(names)))
+        journal(records, run).record_trial(**trial(next(names)))
     read = []
 
     def page(limit, cursor):
         if len(read) < 2:
-            records.record_trial(run.id, **trial(next(names)))
+            journal(records, run).record_trial(**trial(next(names)))
         read.append(cursor)
         return records.candidates(run.id, limit, cursor)
 
@@ -583,13 +580,13 @@ def test_pages_of_factors_are_complete_while_factors_arrive(records):
     run = start(records)
     there = [factor(run, f"DELAY($close, {n})", NOON + timedelta(days=n // 3)) for n in range(1, 8)]
     for one in there:
-        records.accept_factor(one)
-    records.accept_factor(factor(run, "$volume", market="us"))
+        accept(records, one)
+    accept(records, factor(run, "$volume", market="us"))
     periods = iter(range(100, 200))
 
     def read(limit, cursor):
         page = records.factors("cn", limit, cursor)
-        records.accept_factor(factor(run, f"DELAY($close, {next(periods)})", NOON + timedelta(days=50)))
+        accept(records, factor(run, f"DELAY($close, {next(periods)})", NOON + timedelta(days=50)))
         return page
 
     found, lengths = pages(read, 2)
@@ -600,7 +597,7 @@ def test_pages_of_factors_are_complete_while_factors_arrive(records):
 def test_the_whole_library_is_one_page_without_a_limit(records):
     run = start(records)
     for market, formula in (("cn", "$open"), ("us", "$open"), ("cn", "$close")):
-        records.accept_factor(factor(run, formula, market=market))
+        accept(records, factor(run, formula, market=market))
     found, cursor = records.factors()
     assert (len(found), cursor) == (3, None)
     assert {one.market for one in records.factors("us")[0]} == {"us"}
@@ -639,8 +636,8 @@ def test_a_run_keeps_its_limits(records):
         request, universe="u", snapshot="s", seed=1, model="m", limits=Limits(length=40, variation=0.5)
     )
     assert records.run(run.id).limits == Limits(length=40, variation=0.5)
-    records.start_run(run.id, "here")
-    records.finish_run(run.id, "succeeded")
+    journal(records, run).start()
+    journal(records, run).finish("succeeded")
     again = records.create_run(request, universe="u", snapshot="s", seed=1, model="m", limits=Limits(length=41))
     assert records.first_like(again) is None
 
@@ -661,13 +658,13 @@ CALL = ModelCall(
 def test_model_calls_are_counted_and_told(records):
     run = start(records)
     expected = CALL.model_copy(update={"input_tokens": 100, "output_tokens": 50, "usd": 0.5})
-    first = records.begin_call(run.id, expected, Allowance())
+    first = journal(records, run).begin_call(expected, Allowance())
     found = records.run(run.id)
     assert (found.model_calls, found.input_tokens, found.output_tokens, found.usd) == (1, 100, 50, 0.5)
     ended = CALL.model_copy(update={"failure": None, "answer": "said", "usd": 0.25, "seconds": 0.5})
-    records.end_call(run.id, first, ended)
-    second = records.begin_call(run.id, expected, Allowance())
-    records.end_call(run.id, second, CALL.model_copy(update={"failure": "timeout", "output_tokens": 0}))
+    journal(records, run).end_call(first, ended)
+    second = journal(records, run).begin_call(expected, Allowance())
+    journal(records, run).end_call(second, CALL.model_copy(update={"failure": "timeout", "output_tokens": 0}))
     found = records.run(run.id)
     assert (found.model_calls, found.input_tokens, found.output_tokens) == (2, 14, 2)
     assert (found.usd, found.unpriced_calls) == (0.25, 1)
@@ -677,22 +674,22 @@ def test_model_calls_are_counted_and_told(records):
     other = start(records)
     assert (other.model_calls, other.input_tokens, other.output_tokens) == (0, 0, 0)
     with pytest.raises(RunStateError):
-        records.append_event(run.id, "model.called", {})
-    records.finish_run(run.id, "succeeded")
+        journal(records, run).append("model.called", {})
+    journal(records, run).finish("succeeded")
     with pytest.raises(RunStateError):
-        records.begin_call(run.id, CALL, Allowance())
+        journal(records, run).begin_call(CALL, Allowance())
 
 
 def test_what_was_answered_is_kept_by_step_and_prompt_and_what_failed_or_was_cut_off_is_not(records):
     run, other = start(records), start(records)
     for failure, answer in (("timeout", None), (None, "first"), ("interrupted", None)):
-        number = records.begin_call(run.id, CALL, Allowance())
+        number = journal(records, run).begin_call(CALL, Allowance())
         if failure != "interrupted":
-            records.end_call(run.id, number, CALL.model_copy(update={"failure": failure, "answer": answer}))
-    assert records.answer(run.id, CALL.step, CALL.prompt) == "first"
-    assert records.answer(run.id, CALL.step, "1" * 16) is None
-    assert records.answer(run.id, "idea 2", CALL.prompt) is None
-    assert records.answer(other.id, CALL.step, CALL.prompt) is None
+            journal(records, run).end_call(number, CALL.model_copy(update={"failure": failure, "answer": answer}))
+    assert journal(records, run).answer(CALL.step, CALL.prompt) == "first"
+    assert journal(records, run).answer(CALL.step, "1" * 16) is None
+    assert journal(records, run).answer("idea 2", CALL.prompt) is None
+    assert journal(records, other).answer(CALL.step, CALL.prompt) is None
 
 
 @pytest.mark.parametrize(
@@ -704,19 +701,19 @@ def test_a_call_begins_only_where_its_estimate_has_room(records, limit, spare):
     call = CALL.model_copy(update={"usd": 0.25})
     run = start(records, budget=Budget(**{limit: spare}))
     for _ in range(3):
-        records.begin_call(run.id, call, Allowance())
+        journal(records, run).begin_call(call, Allowance())
     with pytest.raises(SpentError) as caught:
-        records.begin_call(run.id, call, Allowance())
+        journal(records, run).begin_call(call, Allowance())
     assert caught.value.limit == limit
     assert records.run(run.id).model_calls == 3
     allowance = Allowance(**{limit: records.run(run.id).model_dump()[limit] + spare})
     others = [start(records), start(records)]
     for other in (*others, others[0]):
-        records.begin_call(other.id, call, allowance)
+        journal(records, other).begin_call(call, allowance)
     with pytest.raises(SpentError) as caught:
-        records.begin_call(others[1].id, call, allowance)
+        records.journal(others[1].id, "host-1").begin_call(call, allowance)
     assert caught.value.limit == f"user_{limit}"
-    records.begin_call(start(records, user="somebody else").id, call, allowance)
+    journal(records, start(records, user="somebody else")).begin_call(call, allowance)
 
 
 def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
@@ -724,7 +721,7 @@ def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
 
     def begin(_):
         try:
-            return records.begin_call(run.id, CALL, Allowance())
+            return journal(records, run).begin_call(CALL, Allowance())
         except SpentError:
             return None
 
@@ -735,10 +732,10 @@ def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
 
 def test_an_allowance_counts_what_is_not_a_call_as_well(records):
     run = start(records)
-    records.append_event(run.id, "round.completed", {})
+    journal(records, run).append("round.completed", {})
     for name in ("rounds", "seconds"):
         assert records.exceeded(run.user, Allowance(**{name: 0.0 if name == "seconds" else 1})) == f"user_{name}"
         with pytest.raises(SpentError, match=name):
-            records.begin_call(run.id, CALL, Allowance(**{name: 0 if name == "seconds" else 1}))
+            journal(records, run).begin_call(CALL, Allowance(**{name: 0 if name == "seconds" else 1}))
     assert records.exceeded(run.user, Allowance(rounds=2, seconds=1000)) == ""
     assert records.exceeded("somebody else", Allowance(rounds=1)) == ""

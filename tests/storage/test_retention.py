@@ -9,9 +9,13 @@ import pytest
 from sqlalchemy import select, update
 
 from storage import retention, schema
+from storage.markets import open_market
+from storage.principal import LOCAL
 from storage.records import Records
 from storage.retention import Retention
 from storage.runs import PrunedError, RunRequest
+from storage.webhooks import WebhookRequest
+from tests.library import accepted
 
 ROOT = Path(__file__).parents[2]
 FOREVER = Retention(days=10_000, bytes=10**12)
@@ -28,17 +32,18 @@ def running(records, rounds=3):
     """A running run that has told of so many rounds with two judged candidates each."""
     request = RunRequest(direction="gaps", market="cn")
     run_id = records.create_run(request, universe="u", snapshot="s", seed=1, model="m").id
-    records.start_run(run_id, "here")
+    journal = records.journal(run_id, "here")
+    journal.start()
     for number in range(rounds):
-        records.append_event(run_id, "candidate.judged", {"round": number, "text": "x" * 100})
-        records.append_event(run_id, "candidate.judged", {"round": number, "text": "y" * 100})
-        records.append_event(run_id, "round.completed", {"round": number})
+        journal.append("candidate.judged", {"round": number, "text": "x" * 100})
+        journal.append("candidate.judged", {"round": number, "text": "y" * 100})
+        journal.append("round.completed", {"round": number})
     return run_id
 
 
 def finished(records, rounds=3, days_ago=0.0):
     run_id = running(records, rounds)
-    records.finish_run(run_id, "succeeded")
+    records.journal(run_id, "here").finish("succeeded")
     with records._writing() as connection:
         at = datetime.now(UTC) - timedelta(days=days_ago)
         connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(finished_at=at))
@@ -79,13 +84,51 @@ def test_a_pruned_run_is_the_run_that_it_was(records):
     assert records.run(other).rounds == 3
 
 
+def test_what_a_webhook_is_owed_is_kept_until_it_is_delivered(records, market_home):
+    other = finished(records)
+    hook = records.webhooks.create(WebhookRequest(url="https://hooks.example.com/"), LOCAL)
+    run_id = accepted(records, open_market(market_home, "small")).run_id
+    records.journal(run_id, "host").finish("succeeded")
+    before = kinds(records, run_id)
+    everything = Retention(days=0, bytes=0)
+    assert records.pruner.prune(everything) == [other]
+    sent = []
+    while claims := records.webhooks.outbox.claim(1, timedelta(hours=1)):
+        assert records.pruner.prune(everything) == []  # it is on its way
+        assert kinds(records, run_id) == before
+        sent.append(claims[0].event.type)
+        records.webhooks.outbox.succeed(claims[0])
+    assert sent == ["factor.accepted", "run.succeeded"]
+    assert records.pruner.prune(everything) == [run_id]
+    assert kinds(records, run_id) == ["run.queued", "run.started", "run.succeeded"]
+    log, _ = records.webhooks.deliveries(hook.id, LOCAL)
+    assert [one.type for one in log] == ["run.succeeded"]  # a delivery goes with its event
+
+
+def test_what_was_given_up_is_kept_no_longer(records):
+    records.webhooks.create(WebhookRequest(url="https://hooks.example.com/"), LOCAL)
+    run_id = finished(records, days_ago=91)
+    [claim] = records.webhooks.outbox.claim(1, timedelta(hours=1))
+    records.webhooks.outbox.fail(claim, "answered 500", None)
+    assert records.pruner.prune(Retention()) == [run_id]
+
+
+def test_pruning_stops_when_it_is_told_to_and_goes_on(records):
+    runs = [finished(records, rounds=2, days_ago=100) for _ in range(3)]
+    answers = iter([False] * 4 + [True])
+    assert records.pruner.prune(Retention(), lambda: next(answers)) == runs[:1]
+    assert records.pruner.prune(Retention(), lambda: True) == []
+    assert records.pruner.prune(Retention()) == runs[1:]
+
+
 def test_what_a_run_tells_is_summed_up_when_it_has_ended(records):
     run_id = running(records, rounds=1)
     records.pruner.prune(Retention(days=0))
     assert records.run(run_id).rounds == 1
-    records.append_event(run_id, "round.completed", {})
+    journal = records.journal(run_id, "here")
+    journal.append("round.completed", {})
     assert records.run(run_id).rounds == 2
-    records.finish_run(run_id, "succeeded")
+    journal.finish("succeeded")
     assert records.pruner.prune(Retention(days=0)) == [run_id]
     assert (records.run(run_id).rounds, records.run(run_id).candidates) == (2, 2)
 
@@ -136,9 +179,10 @@ def test_processes_prune_beside_a_writer(url):
         going = running(records)
         command = [sys.executable, "-W", "error", "-c", PRUNE, url]
         pruners = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-        written = 12 - 1
+        journal, written = records.journal(going, "here"), 12 - 1
         while any(pruner.poll() is None for pruner in pruners):
-            written = records.append_event(going, "candidate.drafted", {}).seq
+            journal.append("candidate.drafted", {})
+            written += 1
         assert [(pruner.communicate()[1], pruner.returncode) for pruner in pruners] == [("", 0)] * 2
         assert [event.seq for event in records.events(going, limit=10**6)] == list(range(1, written + 1))
         assert [records.run(run_id) for run_id in old] == before

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from storage.migrations.triggers import append_only
+
 revision = "0005"
 down_revision = "0004"
 
@@ -52,31 +54,5 @@ def upgrade() -> None:
         sa.CheckConstraint("status IN ('live', 'rejected')", name=op.f("openings_status_ck")),
     )
     op.create_index("openings_market", "openings", ["market", "opened_at"])
-    _append_only("trials", ["market", "number"], ["market", "formula", "snapshot", "universe", "horizon"])
-    _append_only("openings", ["factor_id", "snapshot"])
-
-
-def _append_only(table: str, *keys: list[str]) -> None:
-    """Have the database refuse to change or remove a row, or to put another in its place."""
-    if op.get_bind().dialect.name == "sqlite":
-        for act in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} can only be added to'); END"
-            )
-        # INSERT OR REPLACE removes the row in its way and fires no trigger of that.
-        same = (" AND ".join(f"{name} = NEW.{name}" for name in key) for key in (*keys, ["rowid"]))
-        taken = f"SELECT 1 FROM {table} WHERE {' OR '.join(f'({one})' for one in same)}"  # noqa: S608
-        op.execute(
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({taken}) "
-            f"BEGIN SELECT RAISE(ABORT, '{table} can only be added to'); END"
-        )
-        return
-    op.execute(
-        f"CREATE FUNCTION {table}_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{table} can only be added to'; END $$"
-    )
-    op.execute(
-        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()"
-    )
+    append_only("trials", ["market", "number"], ["market", "formula", "snapshot", "universe", "horizon"])
+    append_only("openings", ["factor_id", "snapshot"])

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0008"
 
 
 def upgrade() -> None:
@@ -13,5 +13,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("final_candidates", sa.Integer))
     op.add_column("runs", sa.Column("event_bytes", sa.BigInteger))
     op.add_column("runs", sa.Column("pruned_at", sa.DateTime(timezone=True)))
+    op.drop_index("events_type", "events")
+    op.create_index("events_type", "events", ["type", "run_id"])
     op.create_index("candidates_accepted", "candidates", ["accepted"])
     op.create_index("model_calls_outcome", "model_calls", ["agent", "failure", "input_tokens", "output_tokens", "usd"])

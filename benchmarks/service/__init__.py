@@ -1,0 +1,1 @@
+"""The service under stress: processes that are killed, and many who listen."""

@@ -1,0 +1,113 @@
+"""Checkpoints: where the state of each run stood after its last step, in the database that the records are in.
+
+What a checkpoint may hold when it is read is on a list: plain values, and the types of :mod:`graphs.state`. A row that
+somebody else has written, which would have a function called as it is loaded, is refused.
+"""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
+from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from factors.errors import DataError, SettingError
+from factors.hypothesis import Candidate
+from graphs.researcher import Trial
+
+Saver = BaseCheckpointSaver[Any]
+
+logger = logging.getLogger(__name__)
+
+_ON_THE_LIST: Final = (Candidate, Trial)
+_BUSY_SECONDS: Final = 10
+_refused = threading.local()
+
+
+class StrictSerializer(JsonPlusSerializer):
+    """Reads msgpack alone, and in it only what is on the list; ``DataError`` for anything else."""
+
+    def __init__(self) -> None:
+        super().__init__(allowed_msgpack_modules=_ON_THE_LIST)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:  # noqa: ANN401 - what is stored is a state, or a part of one
+        """The value of a row."""
+        if data[0] not in {"null", "bytes", "msgpack"}:
+            raise DataError(f"a checkpoint is stored as {data[0]!r}, which is not read")
+        _refused.names = []
+        try:
+            value = super().loads_typed(data)
+        finally:
+            names, _refused.names = _refused.names, None
+        if names:
+            logger.error("a checkpoint was refused, as it holds %s", ", ".join(names))
+            raise DataError(f"a checkpoint holds {', '.join(names)}, which is not read")
+        return value
+
+
+def _note(event: SerdeEvent) -> None:
+    names = getattr(_refused, "names", None)
+    if names is not None and event["kind"].endswith("blocked"):
+        names.append(f"{event['module']}.{event['name']}")
+
+
+register_serde_event_listener(_note)
+
+
+@contextmanager
+def open_checkpoints(url: str, file: Path) -> Iterator[Saver]:
+    """The checkpoints beside the records: in their database if that is PostgreSQL, otherwise in a file.
+
+    Raises:
+        SettingError: LangGraph would read whatever types a checkpoint names.
+    """
+    if not STRICT_MSGPACK_ENABLED:
+        raise SettingError(
+            "LANGGRAPH_STRICT_MSGPACK must not be switched off: checkpoints would be read without a list"
+        )
+    if url.startswith("postgresql"):
+        with _postgres(url) as saver:
+            yield saver
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file, timeout=_BUSY_SECONDS, check_same_thread=False)) as connection:
+        saver = SqliteSaver(connection, serde=StrictSerializer())
+        saver.setup()
+        yield saver
+
+
+@contextmanager
+def _postgres(url: str) -> Iterator[Saver]:
+    # Half a second of imports that the embedded records go without.
+    from langgraph.checkpoint.postgres import PostgresSaver  # noqa: PLC0415
+    from psycopg import Connection  # noqa: PLC0415
+    from psycopg.rows import dict_row  # noqa: PLC0415
+    from psycopg_pool import ConnectionPool  # noqa: PLC0415
+
+    address = "postgresql://" + url.partition("://")[2]
+    arguments = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    with ConnectionPool[Connection[dict[str, Any]]](address, min_size=1, max_size=8, kwargs=arguments) as pool:
+        saver = PostgresSaver(pool, serde=StrictSerializer())
+        saver.setup()
+        yield saver
+
+
+def trim(saver: Saver, run_id: str) -> None:
+    """Keep only the newest checkpoint of a run: nobody goes back to an older one."""
+    if not isinstance(saver, SqliteSaver):
+        saver.prune([run_id])
+        return
+    with saver.cursor() as cursor:
+        for table in ("checkpoints", "writes"):
+            cursor.execute(
+                f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_id < "  # noqa: S608 - one of two names
+                "(SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = ?)",
+                (run_id, run_id),
+            )

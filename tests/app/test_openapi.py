@@ -1,0 +1,136 @@
+"""The service answers as its OpenAPI document says, to what the document allows and to what it does not.
+
+The document cannot say which formulas parse, which names resolve and what a run's state allows, so that such refusals
+are among the answers. ``status_code_conformance`` and the others look at every answer, whatever was asked.
+"""
+
+import contextlib
+from itertools import cycle
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi import checks
+
+from app.runner import operator
+from app.service import create_service
+from app.settings import Settings
+from storage.records import Records
+from storage.runs import RunRequest
+from storage.webhooks import WebhookRequest
+
+DOCUMENT = create_service(Settings()).openapi()
+OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]
+OPERATIONS.sort(key=lambda operation: operation.method == "delete")  # when the others have seen what is there
+CASES = 200  # of each operation
+STEPS = 300  # of all conversations together
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    checks.missing_required_header,
+    checks.unsupported_method,
+    checks.use_after_free,
+]
+RUN = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
+
+
+@pytest.fixture(scope="module")
+def home(new_home):
+    """A home with a webhook that is owed something."""
+    home = new_home()
+    with Records.open(f"sqlite:///{home}/records.sqlite") as records:
+        records.webhooks.create(WebhookRequest(url="https://hooks.invalid/"), operator())
+        run = records.create_run(RunRequest(**RUN), universe="all", snapshot="s", seed=2, model="offline")
+        records.queue.cancel(run.id)
+    return home
+
+
+@pytest.fixture(scope="module")
+def served(home, serve):
+    """A service whose users may spend little, so that what is asked of it at random keeps no core busy."""
+    return serve(home, ALPHAAGENT_ALLOWANCE__CANDIDATES="40")
+
+
+@pytest.fixture(scope="module")
+def known(served):
+    """What is there by the names of parameters: a run that has succeeded, and one that was cancelled."""
+    done = served.post(**RUN, budget={"rounds": 2, "candidates": 3}).json()["id"]
+    list(served.lines(done))
+    (cancelled,) = (run["id"] for run in served.get("/runs").json()["items"] if run["id"] != done)
+    factor_id = served.get("/factors").json()["items"][0]["id"]
+    webhook_id = served.get("/webhooks").json()[0]["id"]
+    here = {"factor_id": factor_id, "webhook_id": webhook_id, "market": "small"}
+    return [{"run_id": done, **here}, {"run_id": cancelled, **here}]
+
+
+@pytest.fixture(scope="module")
+def credentials():
+    """The headers of each role that asks."""
+    return [{}]
+
+
+def unhurried(**options):
+    return settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), **options)
+
+
+def lead_home(case, known):
+    """Let a valid body name what is there."""
+    if case.meta.generation.mode == GenerationMode.POSITIVE and isinstance(case.body, dict):
+        case.body = {**case.body, **{name: value for name, value in known[0].items() if name in case.body}}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_each_operation_answers_as_the_document_says(served, known, credentials, operation):
+    named = [{name: one[name] for name in one if f"{{{name}}}" in operation.path} for one in known]
+    cases = st.one_of(
+        *(operation.as_strategy(path_parameters=there or None) for there in named),
+        *(operation.as_strategy(generation_mode=mode) for mode in GenerationMode),
+    )
+
+    @unhurried(max_examples=CASES, derandomize=True)
+    @given(case=cases, headers=st.sampled_from(credentials), at_home=st.booleans())
+    def answers(case, headers, at_home):
+        if at_home:
+            lead_home(case, known)
+        case.call_and_validate(base_url=served.url, headers=headers, checks=CHECKS, timeout=60)
+
+    answers()
+
+
+def test_operations_answer_as_the_document_says_one_after_another(served, known, credentials):
+    # What an operation answers is asked of others, as long as STEPS say. The service remembers what was asked before,
+    # which Hypothesis takes for a flaw of the test and stops: it is begun anew, and what was found is kept here.
+    document = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    failures, steps, turn = [], [], cycle(credentials)
+
+    class Conversation(document.as_state_machine()):
+        def setup(self):
+            self.headers = next(turn)
+
+        def before_call(self, case):
+            lead_home(case, known)
+
+        def get_call_kwargs(self, _):
+            return {"headers": self.headers, "timeout": 60}
+
+        def validate_response(self, response, case, **_):
+            steps.append(f"{case.operation.label} {response.status_code}")
+            try:
+                case.validate_response(response, checks=CHECKS)
+            except FailureGroup as failure:
+                failures.append(f"{steps[-1]}: {failure.exceptions}")
+
+    while len(steps) < STEPS and not failures:
+        with contextlib.suppress(Flaky):
+            Conversation.run(settings=unhurried(max_examples=40, stateful_step_count=8, derandomize=False))
+    assert failures == []
+    assert {"GET /runs/{run_id} 200", "GET /factors/{factor_id} 200"} <= set(steps)  # it has followed the links

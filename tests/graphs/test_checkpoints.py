@@ -1,0 +1,144 @@
+"""Runs that go on from a checkpoint, and checkpoints that somebody else has written."""
+
+import json
+import logging
+import os
+from dataclasses import replace
+from itertools import count
+
+import ormsgpack
+import pytest
+from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_POS_ARGS, EXT_CONSTRUCTOR_SINGLE_ARG, EXT_PYDANTIC_V2
+
+from factors.errors import DataError, SettingError
+from graphs import checkpoints
+from graphs.checkpoints import StrictSerializer, open_checkpoints
+from graphs.machine import SuspendedError, mine
+from graphs.notebook import Notebook
+from graphs.offline import OfflineResearcher
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def saver(request, tmp_path):
+    url = "sqlite://" if request.param == "sqlite" else request.getfixturevalue("postgres")()
+    with open_checkpoints(url, tmp_path / "checkpoints.sqlite") as opened:
+        yield opened
+
+
+def stored(saver, run_id):
+    return len(list(saver.list({"configurable": {"thread_id": run_id}})))
+
+
+def told(records, run_id):
+    """The events of a run; what only one of two runs that do the same can be is left out."""
+    found = []
+    for event in records.events(run_id):
+        data = event.data
+        if event.type == "factor.accepted":
+            data = {**data["factor"], "run_id": "", "created_at": ""}
+        if event.type != "run.queued":
+            found.append((event.type, data))
+    return found
+
+
+def interrupted(bench, records, saver, *, first):
+    """The final state of a run that is stopped where it stands again and again, each time somewhat later."""
+    for asks in count(first):
+        left = iter(range(asks))
+
+        def stop(left=left):
+            if next(left, None) is None:
+                raise SuspendedError("the process is about to end")
+            return False
+
+        # What another process would have: the records alone.
+        bench = replace(bench, cancelled=stop, notebook=Notebook.read(records, bench.run.id))
+        try:
+            return mine(bench, saver)
+        except SuspendedError:
+            assert stored(saver, bench.run.id) <= 2
+    return None
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_run_that_is_stopped_anywhere_ends_as_one_that_is_not(bench_of, records, saver, directions):
+    budget = {"rounds": 4, "candidates": 3, "directions": directions}
+    whole, parts = (bench_of(OfflineResearcher(), **budget) for _ in range(2))
+    expected = mine(whole)
+    assert interrupted(parts, records, saver, first=1) == expected
+    if directions == 1:
+        assert told(records, parts.run.id) == told(records, whole.run.id)
+    else:
+        assert sorted(map(json.dumps, told(records, parts.run.id))) == sorted(
+            map(json.dumps, told(records, whole.run.id))
+        )
+
+
+def test_a_run_that_has_ended_is_not_begun_again(bench_of, records, saver):
+    bench = bench_of(OfflineResearcher(), rounds=1, candidates=2)
+    expected = mine(bench, saver)
+    events = records.events(bench.run.id)
+    assert mine(bench, saver) == expected
+    assert records.events(bench.run.id) == events
+
+
+HOSTILE = [
+    (EXT_CONSTRUCTOR_SINGLE_ARG, ("os", "system", "touch {}")),
+    (EXT_CONSTRUCTOR_SINGLE_ARG, ("builtins", "exec", "open('{}', 'w')")),
+    (EXT_CONSTRUCTOR_POS_ARGS, ("subprocess", "check_call", [["touch", "{}"]])),
+    (EXT_CONSTRUCTOR_POS_ARGS, ("os", "mknod", ["{}"])),
+    (EXT_PYDANTIC_V2, ("graphs.endpoint", "Endpoint", {"name": "x"}, "model_validate_json")),
+]
+
+
+def poisoned(code, content, target):
+    """A msgpack document that has a function called when it is read without a list."""
+    text = json.dumps(content).replace("{}", str(target))
+    return ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(json.loads(text))))
+
+
+@pytest.mark.parametrize(("code", "content"), HOSTILE)
+def test_a_poisoned_value_is_refused_by_name_and_nothing_is_called(tmp_path, code, content):
+    target = tmp_path / "called"
+    with pytest.raises(DataError, match=rf"holds {content[0]}\.{content[1]}"):
+        StrictSerializer().loads_typed(("msgpack", poisoned(code, content, target)))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("kind", ["json", "pickle", "bytearray", ""])
+def test_a_value_of_another_encoding_is_refused(kind):
+    with pytest.raises(DataError, match="is not read"):
+        StrictSerializer().loads_typed((kind, b"{}"))
+
+
+def test_a_run_whose_checkpoint_was_poisoned_fails_before_anything_is_called(bench_of, saver, tmp_path, caplog):
+    bench = bench_of(OfflineResearcher(), rounds=2, candidates=2)
+    left = iter(range(3))
+
+    def stop():
+        if next(left, None) is None:
+            raise SuspendedError("the process is about to end")
+        return False
+
+    with pytest.raises(SuspendedError):
+        mine(replace(bench, cancelled=stop), saver)
+    target = tmp_path / "called"
+    value = poisoned(*HOSTILE[0], target)
+    with saver.conn.connection() if hasattr(saver.conn, "connection") else saver.conn as connection:
+        if hasattr(saver.conn, "connection"):
+            connection.execute("UPDATE checkpoint_blobs SET type = 'msgpack', blob = %s", (value,))
+            connection.execute("UPDATE checkpoint_writes SET type = 'msgpack', blob = %s", (value,))
+        else:
+            connection.execute("UPDATE checkpoints SET type = 'msgpack', checkpoint = ?", (value,))
+    with caplog.at_level(logging.WARNING), pytest.raises(DataError, match=r"holds os\.system"):
+        mine(bench, saver)
+    assert "os.system" in caplog.text
+    assert not target.exists()
+
+
+def test_checkpoints_are_not_opened_where_they_would_be_read_without_a_list(tmp_path, monkeypatch):
+    assert os.environ["LANGGRAPH_STRICT_MSGPACK"] == "true"
+    monkeypatch.setattr(checkpoints, "STRICT_MSGPACK_ENABLED", False)
+    with pytest.raises(SettingError, match="must not be switched off"), open_checkpoints("sqlite://", tmp_path / "c"):
+        pass
+    assert list(tmp_path.iterdir()) == []
