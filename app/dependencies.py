@@ -6,6 +6,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from app.runner import Runner
+from app.streams import Streams
 
 
 def _runner(request: Request) -> Runner:
@@ -27,3 +28,13 @@ def _evaluations(request: Request) -> CapacityLimiter:
 
 #: threads for requests that wait for a worker process, apart from those of all others, which they must not use up
 Evaluations = Annotated[CapacityLimiter, Depends(_evaluations)]
+
+
+def _streams(request: Request) -> Streams:
+    streams = request.app.state.streams
+    if not isinstance(streams, Streams):
+        raise TypeError("the service has not started")
+    return streams
+
+
+Followed = Annotated[Streams, Depends(_streams)]

@@ -29,6 +29,7 @@ from app.runner import Runner
 from app.settings import Settings
 from graphs.checkpoints import open_checkpoints
 from graphs.machine import SuspendedError
+from storage.engine import OUTAGES
 from storage.journal import Journal
 from storage.records import Records
 from storage.runs import FencedError, RunStateError
@@ -79,16 +80,21 @@ class Work:
 
 
 class Heartbeats:
-    """Who of the other executors has died, by clocks of this process alone: those of two machines may differ."""
+    """Who of the other executors has died, by this process's clock alone: those of two machines may differ."""
 
     def __init__(self, executor: str, lease: float = LEASE_SECONDS) -> None:
         self._executor, self._lease = executor, lease
         self._seen: dict[str, tuple[int, float]] = {}
 
     def dead(self, owners: Iterable[str], beats: dict[str, int]) -> set[str]:
-        """Those of the owners of runs whose process is gone, or whose heart has not beaten as long as the lease."""
+        """Executors, owners of runs or not, whose process is gone or whose heart has stood still as long as the lease.
+
+        Args:
+            owners: executors that have runs; one of them may have died before its heart has ever beaten.
+            beats: how often each one's has.
+        """
         now = time.monotonic()
-        others = set(owners) - {self._executor}
+        others = {*owners, *beats} - {self._executor}
         for one in others:
             count = beats.get(one, 0)
             if self._seen.get(one, (-1, 0.0))[0] != count:
@@ -195,6 +201,10 @@ class RunEngine:
             self.runner.execute(work.journal, work.stop, work.seconds)
         except (SuspendedError, FencedError) as reason:
             logger.info("run stops here", reason=str(reason))
+        except OUTAGES as reason:
+            # It is still this process's: it is begun again from its checkpoint once the queue can be read.
+            logger.warning("run waits for its database", reason=str(reason))
+            self._closing.wait(BEAT_SECONDS)
 
     def _attend(self) -> None:
         """Beat, heed those who cancel, and claim runs, until the engine is closed; an outage of the records passes."""
@@ -245,6 +255,8 @@ class RunEngine:
         if not self._room:
             return
         dead = self._heartbeats.dead(self._queue.owners(), beats)
+        if dead & beats.keys():
+            self._queue.forget(dead)
         while len(self._work) < self._room and not self._closing.is_set():
             run_id = self._queue.claim(self.executor, self._room, self.runner.runs_of, dead)
             if run_id is None:

@@ -4,6 +4,7 @@ import getpass
 import secrets
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import structlog
 
@@ -22,6 +23,7 @@ from graphs.notebook import Notebook
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Researcher
 from graphs.workbench import Workbench
+from storage.engine import OUTAGES
 from storage.idempotency import Once
 from storage.journal import Journal
 from storage.markets import Snapshot, open_market, versions
@@ -105,11 +107,15 @@ class Runner:
         Raises:
             FencedError: another process works on the run.
             SuspendedError: see above.
+            Exception: one of ``storage.engine.OUTAGES``, where the database did not answer; the run stays as it is.
         """
         run = self._begun(journal.run_id)
         try:
-            state = mine(self.workbench(run, journal, stop), self._saver)
+            with self.records.progress.report(run.id) as report:
+                state = mine(replace(self.workbench(run, journal, stop), tell=report.tell), self._saver)
         except (SuspendedError, FencedError):
+            raise
+        except OUTAGES:
             raise
         except AlphaAgentError as error:
             return self._finish(journal, "failed", str(error), seconds=seconds())

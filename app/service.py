@@ -1,21 +1,17 @@
 """The HTTP service: post a run, follow it, read the library."""
 
 import asyncio
-import re
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Annotated
 
-import anyio
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import health, pages, problems, quotas, tokens, webhooks
+from app import events, health, pages, problems, quotas, tokens, webhooks
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
 from app.auth import Admin, Researcher, Viewer, own_run, visible_run
 from app.body_limit import BodyLimit
@@ -30,9 +26,8 @@ from app.observation import Observed
 from app.pages import login
 from app.paging import Limit, Page
 from app.promotion import promote
-from app.quotas import OneStream
 from app.settings import Settings
-from factors.errors import SettingError
+from app.streams import Streams
 from factors.operators import COMPOSITES, OPERATORS
 from factors.overfitting import Overfitting
 from storage.idempotency import Once
@@ -40,9 +35,7 @@ from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
 from storage.retirements import Retirement
-from storage.runs import TERMINAL, Run, RunRequest
-
-POLL_SECONDS = 0.2
+from storage.runs import Run, RunRequest
 
 routes = APIRouter()
 
@@ -89,11 +82,11 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
             metrics.watch(engine.runner.records.census)
             service.state.engine, service.state.runner = engine, engine.runner
             service.state.evaluations = CapacityLimiter(settings.workers)
-            service.state.closing = asyncio.Event()
             service.state.egress = egress or Egress()
             stack.enter_context(Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work())
-            yield
-            await drain(service)
+            async with Streams(engine.runner.records) as service.state.streams:
+                yield
+                await drain(service)
 
     service = FastAPIOffline(
         title="AlphaAgent",
@@ -105,53 +98,19 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
     service.state.metrics, service.state.open_streams = metrics, open_streams
     service.state.logins = login.Attempts()
     service.add_middleware(BodyLimit)
-    service.add_middleware(HangUps)
     service.add_middleware(Observed, metrics=metrics)
     problems.install(service)
     service.include_router(routes)
-    for part in (tokens, quotas, webhooks, pages, login, health):
+    for part in (events, tokens, quotas, webhooks, pages, login, health):
         service.include_router(part.routes)
     return service
 
 
-class HangUps:
-    """Takes a client's leaving an event stream for what it is.
-
-    FastAPI's keep-alive still writes to the stream that the client closed, and that would be logged as a failure.
-    """
-
-    def __init__(self, service: ASGIApp) -> None:
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; a stream whose client is gone ends."""
-        try:
-            await self._service(scope, receive, send)
-        except* anyio.BrokenResourceError:
-            pass
-
-
 async def drain(service: FastAPI) -> None:
     """Have the runs stop where they stand, give up evaluations, then end the event streams; once is enough."""
-    if not service.state.closing.is_set():
+    if not service.state.streams.closed:
         await asyncio.to_thread(service.state.engine.close, DRAIN_SECONDS)
-        service.state.closing.set()
-
-
-def _last_event(last_event_id: Annotated[str | None, Header()] = None) -> int:
-    if last_event_id is None:
-        return 0
-    if not re.fullmatch(r"[0-9]{1,18}", last_event_id):
-        raise SettingError("Last-Event-ID must be the id of an event, a whole number of at most 18 digits")
-    return int(last_event_id)
-
-
-def _place(
-    run: Annotated[Run, Depends(visible_run)], after: Annotated[int, Depends(_last_event)], runner: Shared
-) -> int:
-    """Where a stream begins; asked before it does, as it could not be refused any more."""
-    runner.records.events(run.id, after, limit=1)
-    return after
+        await service.state.streams.close()
 
 
 def _once(key: str | None, act: str, body: BaseModel) -> Once | None:
@@ -193,29 +152,6 @@ def post_cancel(run: Annotated[Run, Depends(own_run)], principal: Researcher, re
     run = runner.records.queue.cancel(run.id, principal)
     request.app.state.engine.wake()
     return run
-
-
-@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse, dependencies=[OneStream])
-async def get_events(
-    run: Annotated[Run, Depends(visible_run)],
-    after: Annotated[int, Depends(_place)],
-    request: Request,
-    runner: Shared,
-) -> AsyncIterable[ServerSentEvent]:
-    """A run's events from the first, or from behind ``Last-Event-ID``, until its terminal event."""
-    closing: asyncio.Event = request.app.state.closing
-    while True:
-        events = await asyncio.to_thread(runner.records.events, run.id, after)
-        for event in events:
-            after = event.seq
-            yield ServerSentEvent(raw_data=event.model_dump_json(), event=event.type, id=str(event.seq))
-        if not events:
-            if closing.is_set():
-                return
-            run = await asyncio.to_thread(runner.records.run, run.id)
-            if run.status in TERMINAL and not await asyncio.to_thread(runner.records.events, run.id, after):
-                return
-            await asyncio.sleep(POLL_SECONDS)
 
 
 @routes.get("/factors")

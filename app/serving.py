@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -25,6 +26,7 @@ from storage.records import Records
 
 logger = structlog.stdlib.get_logger(__name__)
 
+STALLED_SECONDS = 30  # that a client may take nothing of what was sent to it
 SHUTDOWN_SECONDS = 4  # an open connection must not hold the server up
 
 
@@ -37,6 +39,9 @@ def listen(host: str, port: int) -> socket.socket:
     # asyncio sends at once only on what is said to be TCP; else each answer would wait 40 ms for an acknowledgement.
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The connection of a client that has stopped reading is closed, not kept with what it was to read.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)
     try:
         listener.bind((host, port))
         listener.listen()
@@ -62,12 +67,12 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
                 f"without any token the service answers this machine alone, and cannot listen on {host}: "
                 "make a key with alphaagent token create NAME --role admin"
             )
+        service = create_service(settings)
+        _allow_many_streams()
+        logger.info("service started", host=host, port=port, version=version("alphaagent"))
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
         if not has_tokens:
             typer.echo("There is no token yet: it answers this machine alone, and whoever works here may do everything")
-        logger.info("service started", host=host, port=port, version=version("alphaagent"))
-        service = create_service(settings)
-        gc.freeze()  # what was imported stays: to look through it for garbage would hold up every answer
         try:
             _Server(service, close_tracing).run(sockets=[listener])
         finally:
@@ -95,6 +100,15 @@ def _observe(settings: Settings) -> Callable[[], None]:
     logs.configure(logging.INFO, settings)
     threading.excepthook = logs.log_failure
     return tracing.configure()
+
+
+def _allow_many_streams() -> None:
+    """As many open files as the system lets this process have, each stream being one; and short collections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # What has been imported stays: walking through it for garbage would hold all streams up for a tenth of a second.
+    gc.collect()
+    gc.freeze()
 
 
 def _end(engine: RunEngine) -> None:

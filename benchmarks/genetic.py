@@ -22,10 +22,10 @@ from random import Random
 from benchmarks.random_grammar import FITTING, Grammar, Slot, literal, slots, stands
 from factors.errors import FormulaError
 from factors.expression import Call, Expr, Number, call, is_sequence
-from factors.hypothesis import Candidate, Hypothesis
+from factors.hypothesis import Candidate, Feedback, Hypothesis
 from factors.operators import LITERAL_KINDS, Operator, ParameterKind
 from factors.parse import parse
-from graphs.researcher import LAMBDA, Alignment, Brief, Draft, Feedback, Idea, Trial
+from graphs.researcher import LAMBDA, Alignment, Brief, Draft, Idea, Trial
 
 POPULATION = 40  #: random trees that are measured before any is bred from
 TOURNAMENT = 7

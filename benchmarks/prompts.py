@@ -30,7 +30,7 @@ from benchmarks.report import table
 from factors.demo_market import demo_market
 from factors.evaluation import SplitMetrics
 from factors.expression import Expr
-from factors.hypothesis import Candidate, Factor, Hypothesis, factor_id
+from factors.hypothesis import Candidate, Factor, Feedback, Hypothesis, factor_id
 from factors.verdict import Check, Verdict
 from graphs import questions
 from graphs.answers import request
@@ -39,7 +39,7 @@ from graphs.metering import tokens
 from graphs.offline import OfflineResearcher
 from graphs.offline.themes import THEMES
 from graphs.prompts import Prompt
-from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
+from graphs.researcher import Alignment, Brief, Draft, Idea, Trial
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 

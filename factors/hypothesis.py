@@ -1,4 +1,4 @@
-"""The nouns of research: Hypothesis, Candidate and Factor.
+"""The nouns of research: Hypothesis, Candidate, Factor, and the Feedback that a round gives.
 
 One type each, shared by the agents' output, the graph's state, the events, the database and the HTTP answers.
 """
@@ -117,6 +117,24 @@ class Factor(BaseModel):
     evidence: Evidence | None = None
     standing: Standing | None = None
     certificate: Certificate | None = None
+
+
+Action = Literal["refine", "pivot", "stop"]
+"""What to do with a hypothesis."""
+
+
+class Feedback(BaseModel):
+    """What a round taught: the Eval agent's answer, which the next Idea reads.
+
+    ``action``: refine the hypothesis, leave it for another, or never come back to it; ``focus``: where to look next.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    supported: bool
+    lesson: Prose = Field(max_length=2000)
+    action: Action
+    focus: Prose = Field(default="", max_length=1000)
 
 
 def factor_id(market: str, expr: Expr) -> str:

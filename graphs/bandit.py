@@ -11,8 +11,8 @@ from itertools import combinations
 from math import sqrt
 from random import Random
 
-from factors.hypothesis import Hypothesis, Move
-from graphs.researcher import LAMBDA, Action, Feedback, Trial
+from factors.hypothesis import Action, Feedback, Hypothesis, Move
+from graphs.researcher import LAMBDA, Trial
 
 NOISE = 0.05
 """Standard deviation of a round's reward about its trajectory's mean, and of these means; a good factor's is 0.1."""

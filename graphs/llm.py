@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from factors.expression import Expr
-from factors.hypothesis import Candidate, Hypothesis, Variable
+from factors.hypothesis import Candidate, Feedback, Hypothesis, Variable
 from factors.prose import Prose
 from graphs import questions
 from graphs.answers import fitted
@@ -14,7 +14,7 @@ from graphs.chat import Chat
 from graphs.endpoint import Endpoint
 from graphs.metering import Meter
 from graphs.prompts import version
-from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial
+from graphs.researcher import Alignment, Brief, Draft, Idea, Trial
 
 AGENTS = ("idea", "factor", "revise", "judge", "feedback", "repair")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from factors.hypothesis import Hypothesis
-from graphs.researcher import Feedback, Trial
+from factors.hypothesis import Feedback, Hypothesis
+from graphs.researcher import Trial
 from storage.records import Records
 
 

@@ -6,13 +6,13 @@ nothing between calls: all it may use is in the :class:`Brief`, so a run can be 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from factors.evaluation import Evaluation, SplitMetrics
 from factors.expression import Expr
-from factors.hypothesis import Candidate, Factor, Hypothesis, Move, Variable
+from factors.hypothesis import Candidate, Factor, Feedback, Hypothesis, Move, Variable
 from factors.prose import Prose
 from factors.regularization import Limits, agreement
 from factors.verdict import Check, Verdict
@@ -67,24 +67,6 @@ def _after_costs(metrics: SplitMetrics) -> float:
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """The trials that were measured, best first."""
     return sorted((trial for trial in trials if trial.evaluation), key=lambda trial: trial.reward, reverse=True)
-
-
-Action = Literal["refine", "pivot", "stop"]
-"""What to do with a hypothesis."""
-
-
-class Feedback(BaseModel):
-    """What a round taught: the Eval agent's answer, which the next Idea reads.
-
-    ``action``: refine the hypothesis, leave it for another, or never come back to it; ``focus``: where to look next.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    supported: bool
-    lesson: Prose = Field(max_length=2000)
-    action: Action
-    focus: Prose = Field(default="", max_length=1000)
 
 
 class Brief(BaseModel):

@@ -26,7 +26,7 @@ from graphs.state import Known, Round
 from storage.journal import Journal
 from storage.ledger import Question
 from storage.records import Records
-from storage.runs import Run
+from storage.runs import Progress, Run, Stage
 
 Answer = TypeVar("Answer")
 
@@ -54,6 +54,7 @@ class Workbench:
         cutoff: the last day that the run's model may have read of, ``None`` where that is not known.
         thresholds: what measured candidates are held to.
         observe: holds while the node of that name works.
+        tell: takes how far the run is.
         spent: which limit of its model calls the run has reached, or which of its user's; empty while none is.
     """
 
@@ -70,6 +71,7 @@ class Workbench:
     left: Callable[[str], float] = _without_limit
     spent: Callable[[], str] = str
     observe: Callable[[str], AbstractContextManager[object]] = nullcontext
+    tell: Callable[[Progress], object] = lambda _: None
     cutoff: date | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
 
@@ -97,6 +99,11 @@ class Workbench:
             trials=tuple(trials),
             feedback={one: notebook.feedback[one] for one in known["lessons"]},
         )
+
+    def progress(self, stage: Stage, number: int, done: int, total: int) -> None:
+        """Tell how far the run is: what a stage of a round has done of what it works through."""
+        rounds = self.run.budget.rounds
+        self.tell(Progress(stage=stage, round=number, rounds=rounds, done=done, total=total))
 
     def recurrent_parts(self, trials: Iterable[Trial]) -> tuple[str, ...]:
         """Parts that recur in the library and in what these trials have added to it."""

@@ -7,13 +7,22 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, make_url, select
+import psycopg
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, exc, func, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import ArgumentError, DataError
+from sqlalchemy.exc import DataError
 
 from factors.errors import SettingError
 
 _BUSY_SECONDS: Final = 10
+
+OUTAGES: Final[tuple[type[Exception], ...]] = (
+    exc.OperationalError,
+    exc.InterfaceError,
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+)
+"""What is raised where a database does not answer, which may pass: of the records and of what else is kept in it."""
 
 
 def connect(url: str) -> Engine:
@@ -26,7 +35,7 @@ def connect(url: str) -> Engine:
     """
     try:
         address = make_url(url)
-    except ArgumentError:
+    except exc.ArgumentError:
         # The text is not repeated: it may hold a password.
         raise SettingError("no database URL: expected one like sqlite:////folder/records.sqlite") from None
     if address.get_backend_name() == "postgresql":
@@ -58,9 +67,15 @@ def writing(engine: Engine, lock: str = "") -> Iterator[Connection]:
     What is counted up over several rows needs a lock of its own where writers go side by side.
     """
     with engine.execution_options(writing=True).begin() as connection:
-        if lock and connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(lock, 0))))
+        if lock:
+            hold(connection, lock)
         yield connection
+
+
+def hold(connection: Connection, lock: str) -> None:
+    """Hold the lock of that name until a transaction of :func:`writing` ends; on SQLite it holds the one there is."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(lock, 0))))
 
 
 def _refuse_nul(context: ExceptionContext) -> SettingError | None:

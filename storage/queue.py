@@ -14,8 +14,9 @@ from storage import audit, rows
 from storage.engine import reading, writing
 from storage.principal import Principal
 from storage.runs import TERMINAL, Run
-from storage.schema import executors, runs
+from storage.schema import events, executors, runs
 
+MOST_DEATHS = 10  #: of processes that take a run up and tell nothing of it, before it is given up
 _LOCK = "queue"  # claims go one after the other, or two executors could pass one limit
 
 
@@ -35,7 +36,7 @@ class Queue:
             room: most runs that it works on at once.
             runs_of: most runs of a user that are worked on at once, by the user.
             dead: executors that have died; their running runs are taken over with a ``run.resumed`` event, and those
-                that were waiting for them wait for anybody.
+                that were waiting for them wait for anybody. A run that kills whoever takes it up ends as failed.
 
         Returns:
             The run's id, ``None`` where there is nothing for this executor to do.
@@ -46,11 +47,14 @@ class Queue:
             if sum(row.executor == executor for row in under_way) >= room:
                 return None
             left = sorted(row.id for row in under_way if row.executor is None or row.executor in dead)
-            if left:
-                rows.lock(connection, left[0])
-                rows.change(connection, left[0], executor=executor)
-                rows.append(connection, left[0], "run.resumed", {})
-                return str(left[0])
+            for run_id in left:
+                rows.lock(connection, run_id)
+                if _is_deadly(connection, run_id):
+                    rows.finish(connection, run_id, "failed", f"{MOST_DEATHS} processes died one after the other of it")
+                    continue
+                rows.change(connection, run_id, executor=executor)
+                rows.append(connection, run_id, "run.resumed", {})
+                return str(run_id)
             busy = [row.user for row in under_way]
             for run_id, user in rows.waiting(connection):
                 if busy.count(user) < runs_of(user):
@@ -120,6 +124,13 @@ class Queue:
 
 
 _RUNNING = runs.c.status == "running"
+
+
+def _is_deadly(connection: Connection, run_id: str) -> bool:
+    """Whether the run was taken up so often without anything having come of it: the next process would die as well."""
+    last = select(events.c.type).where(events.c.run_id == run_id).order_by(events.c.seq.desc()).limit(MOST_DEATHS)
+    told = connection.scalars(last).all()
+    return len(told) == MOST_DEATHS and set(told) == {"run.resumed"}
 
 
 def _requeue(connection: Connection, dead: Collection[str]) -> None:

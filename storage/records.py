@@ -24,6 +24,7 @@ from storage import audit, idempotency, rows, schema, spending
 from storage.audit import Audit
 from storage.census import Census
 from storage.engine import connect, reading, writing
+from storage.feed import Feed
 from storage.idempotency import Once
 from storage.journal import Journal
 from storage.ledger import Ledger
@@ -31,6 +32,7 @@ from storage.migrations import upgrade
 from storage.openings import Openings
 from storage.people import People
 from storage.principal import LOCAL, Principal
+from storage.progress import ProgressBoard
 from storage.queue import Queue
 from storage.retention import Pruner
 from storage.retirements import Retirements
@@ -57,6 +59,8 @@ class Records:
         audit: who has done what.
         queue: which run is worked on next, and by whom.
         webhooks: who outside is told what happens.
+        feed: all runs' events as they are added.
+        progress: how far running runs are.
         census: what there is, counted.
         pruner: removes what is not to be kept.
 
@@ -74,6 +78,8 @@ class Records:
         self.audit = Audit(engine)
         self.queue = Queue(engine)
         self.webhooks = Webhooks(engine)
+        self.feed = Feed(engine)
+        self.progress = ProgressBoard(engine)
         self.census = Census(engine)
         self.pruner = Pruner(engine)
 
@@ -204,7 +210,8 @@ class Records:
         self, run_id: str, limit: int | None = 50, cursor: str | None = None
     ) -> tuple[list[CandidateRecord], str | None]:
         """A page of a run's candidates, in the order they were recorded; all of them where ``limit`` is ``None``."""
-        table, query = schema.candidates, rows.select_candidates(run_id)
+        table = schema.candidates
+        query = rows.select_candidates(run_id)
         with self._reading() as connection:
             rows.require_run(connection, run_id)
             if cursor is not None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     Column,
@@ -27,6 +28,7 @@ from factors.errors import NotFoundError, SettingError
 from factors.evaluation import Evaluation
 from factors.hypothesis import Candidate, Factor
 from storage import outbox
+from storage.engine import hold
 from storage.principal import Principal
 from storage.runs import (
     TERMINAL,
@@ -97,7 +99,7 @@ def change(connection: Connection, run_id: str, **values: object) -> None:
 
 def add_run(connection: Connection, recipe: dict[str, Any], *, user: str, private: bool, executor: str | None) -> Run:
     """Insert a queued run with its ``run.queued`` event, which tells the recipe."""
-    run_id = str(uuid7())
+    run_id = _next_run_id(connection)
     facts = {"id": run_id, "status": "queued", "user": user, "private": private, "executor": executor}
     connection.execute(insert(runs).values(**facts, created_at=datetime.now(UTC), **recipe))
     append(connection, run_id, "run.queued", {**recipe, "user": user})
@@ -280,3 +282,17 @@ def page(connection: Connection, query: Select[Any], limit: int | None) -> tuple
 
 def _no_run(run_id: str) -> NotFoundError:
     return NotFoundError(f"no run {run_id!r}")
+
+
+def _next_run_id(connection: Connection) -> str:
+    """A UUIDv7 greater than that of every run, whatever the clocks of the hosts say.
+
+    As others wait until its run is committed, runs become visible in the order of their ids.
+    """
+    hold(connection, "runs")
+    newest: str | None = connection.scalar(select(func.max(runs.c.id)))
+    fresh = str(uuid7())
+    if newest is None or fresh > newest:
+        return fresh
+    seconds, milliseconds = divmod((UUID(newest).int >> 80) + 1, 1000)
+    return str(uuid7(seconds, milliseconds * 1_000_000))

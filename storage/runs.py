@@ -134,6 +134,25 @@ class RunRequest(BaseModel):
     private: bool = False
 
 
+Stage = Literal["idea", "factor", "regularize", "evaluate", "feedback"]
+"""What a round is at."""
+
+
+class Progress(BaseModel):
+    """How far a running run is: the stage of a round out of ``rounds``, with ``done`` of its ``total``.
+
+    These count what the stage works through: candidates that it drafts, judges or measures; one idea, one lesson.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: Stage
+    round: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    done: int = Field(ge=0)
+    total: int = Field(ge=0)
+
+
 class Run(BaseModel):
     """A run as it stands; times are UTC.
 
@@ -155,6 +174,7 @@ class Run(BaseModel):
         output_tokens: that they wrote, likewise.
         usd: what the calls whose model has a price cost, US dollars.
         unpriced_calls: the other calls, of which tokens alone are counted.
+        progress: how far it was when it last told; ``None`` where it has not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -187,6 +207,7 @@ class Run(BaseModel):
     output_tokens: int
     usd: float
     unpriced_calls: int
+    progress: Progress | None = None
 
     @computed_field
     def reason(self) -> str | None:

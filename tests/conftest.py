@@ -73,6 +73,7 @@ class Service:
 
     process: Process
     url: str
+    home: Path
 
     def post(self, **body: Any) -> httpx.Response:
         return httpx.post(f"{self.url}/runs", json=body)
@@ -281,6 +282,6 @@ def serve(start):
         process = start(home, "serve", "--port", "0", **environment)
         words = process.stdout.readline().split()
         assert words[:2] == ["AlphaAgent", "serves"], process.noise
-        return Service(process, words[2])
+        return Service(process, words[2], home)
 
     return begin

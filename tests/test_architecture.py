@@ -24,7 +24,7 @@ LIBRARIES = {
     "openai": "graphs",
     "httpx2": "app graphs",
     "tenacity": "graphs",
-    "psycopg": "graphs",
+    "psycopg": "graphs storage",
     "psycopg_pool": "graphs",
     "dbos": "app",
     "anyio": "app",

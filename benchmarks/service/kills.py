@@ -28,8 +28,8 @@ BUDGET = Budget(rounds=2, candidates=4, attempts=1)
 SEED = 7
 _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
-_VOLATILE = {"seconds", "executor", "created_at", "started_at", "finished_at", "at", "seq", "position", "number"}
-_OF_PROCESSES = {"run.resumed", "model.called"}  # events that tell of a process, and not of the research
+_VOLATILE = {"seconds", "executor", "created_at", "started_at", "finished_at", "at", "seq", "position", "number", "key"}
+_OF_PROCESSES = {"run.resumed", "model.called", "alphas.ranked"}  # events of a process, not of the research
 
 Row = tuple[str, ...]
 Trace = dict[str, list[Row]]

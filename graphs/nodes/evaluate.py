@@ -38,6 +38,7 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
             spent = sum(one.candidate.id not in recorded for one in measured)
             if spent >= room or bench.exhausted([*before, *measured]):
                 break
+            bench.progress("evaluate", trial.round, len(measured), len(distinct))
             try:
                 measured.append(_measured(trial, bench))
             except MeasurementError as error:

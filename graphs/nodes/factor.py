@@ -14,6 +14,8 @@ from graphs.workbench import Workbench
 def factor(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal["regularize"]]:
     """Draft the round's candidates, or rewrite the refused ones and only those."""
     bench, number = runtime.context, state["round"]["number"]
+    wanted = len(state["revisable"]) or min(bench.run.budget.candidates, state["wanted"])
+    bench.progress("factor", number, 0, wanted)
     agent = "revise" if state["revisable"] else "factor"
     drafts = _rewrites(state, bench) if state["revisable"] else _fresh(state, bench)
     for candidate in drafts:

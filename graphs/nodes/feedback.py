@@ -18,6 +18,7 @@ def feedback(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal["
     trials = [trial for trial in brief.trials if trial.round == number]
     hypothesis = next((one for one in brief.hypotheses if one.id == name), None)
     lesson = None
+    bench.progress("feedback", number, 0, 1)
     if hypothesis is not None:
         step = f"feedback {number}"
         lesson, _ = bench.ask(step, "feedback", number, lambda: bench.researcher.reflect(brief, hypothesis, trials))

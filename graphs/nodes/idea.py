@@ -15,6 +15,7 @@ def idea(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal["fact
     """Propose a hypothesis; a round without one has nothing to measure."""
     bench, number = runtime.context, state["round"]["number"]
     brief, name = bench.brief(state["round"], state["known"]), hypothesis_id(number)
+    bench.progress("idea", number, 0, 1)
     proposal, fault = bench.ask(f"idea {number}", "idea", number, lambda: bench.researcher.propose(brief))
     if proposal is None:
         return Command(goto="evaluate", update={"faults": [fault] if fault else [], "arrived": [number]})

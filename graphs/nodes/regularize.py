@@ -21,6 +21,7 @@ UNJUDGED = "the judge gave no answer, and what nobody vouches for is not measure
 def regularize(state: Direction, runtime: Runtime[Workbench]) -> Command[Literal["factor", "evaluate"]]:
     """Judge each draft; refused ones go back to Factor while they have attempts left, the others on to Eval."""
     bench, begun = runtime.context, state["round"]
+    bench.progress("regularize", begun["number"], 0, len(state["drafts"]))
     trials = _judged(state, bench)
     passed = [trial for trial in trials if trial.verdict.accepted]
     refused = [trial for trial in trials if not trial.verdict.accepted]

@@ -11,14 +11,14 @@ from random import Random
 
 from factors.errors import FormulaError
 from factors.expression import Expr
-from factors.hypothesis import Candidate, Hypothesis
+from factors.hypothesis import Candidate, Feedback, Hypothesis
 from graphs.offline.breeding import crossed, flipped, mutated, shortened, simplified, smoothed, uprooted
 from graphs.offline.choice import PATIENCE, choose, crossing, nearest
 from graphs.offline.concepts import fidelity, implied, named, overlap
 from graphs.offline.drafting import Batch, exceeds, fresh, kin, legible, spoken
 from graphs.offline.results import figures, wrong_way
 from graphs.offline.themes import Theme
-from graphs.researcher import Alignment, Brief, Draft, Feedback, Idea, Trial, ranked
+from graphs.researcher import Alignment, Brief, Draft, Idea, Trial, ranked
 
 SUPPORT = 0.1
 """Reward, a daily rank ICIR, above which a hypothesis counts as supported without an accepted candidate."""

@@ -13,6 +13,7 @@ from factors.prose import on_one_line
 from graphs.prompts import version
 from storage.records import Records
 from tests.chat_server import ChatServer, Fault, completion
+from tests.telling import documented
 
 INJECTIONS = json.loads((Path(__file__).parents[1] / "injections.json").read_text())
 KEY = "sk-canary-5301"
@@ -95,7 +96,7 @@ def mine(new_home, cli):
         )  # fmt: skip
         with Records.open(f"sqlite:///{home}/records.sqlite") as records:
             [newest], _ = records.runs(limit=1)
-            events = records.events(newest.id)
+            events = documented(records.events(newest.id))
         return answer, events, home, server
 
     yield run

@@ -261,7 +261,7 @@ def logged(monkeypatch):
     yield written
     root.handlers = handlers
     showwarning(False)
-    structlog.reset_defaults()
+    structlog.stdlib.recreate_defaults(log_level=None)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 

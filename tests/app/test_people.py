@@ -22,6 +22,7 @@ from storage.markets import open_market
 from storage.principal import Principal
 from storage.records import Records
 from storage.runs import Quota, RunRequest, SpentError
+from storage.webhooks import WebhookRequest
 from tests.library import accepted, factor_of
 
 ROOT = Principal("root", "admin")
@@ -71,6 +72,10 @@ ACCESS = {
     "DELETE /tokens/{token_id}": (401, 403, 403, 403, 204),
     "GET /users/{user}/quota": ADMIN,
     "PUT /users/{user}/quota": ADMIN,
+    "GET /webhooks": RESEARCHER,
+    "POST /webhooks": (401, 403, 422, 422, 422),  # to an address that is refused
+    "DELETE /webhooks/{webhook_id}": (401, 403, 204, 404, 404),
+    "GET /webhooks/{webhook_id}/deliveries": (401, 403, 200, 404, 200),
 }
 OF_FASTAPI = {"GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /redoc", "GET /static-offline-docs"}
 PRIVATE, PRIVATE_ACT = (401, 404, 200, 404, 200), (401, 403, 409, 404, 409)
@@ -79,6 +84,7 @@ BODIES = {
     "POST /evaluations": {"formula": "RANK($close)", "market": "small"},
     "POST /tokens": {"user": "eve", "role": "viewer"},
     "PUT /users/{user}/quota": {"streams": 9},
+    "POST /webhooks": {"url": "https://127.0.0.1/"},
 }
 FACTOR = {  # an act on a factor changes what the next finds
     "POST /factors/{factor_id}/promote": 1,
@@ -199,6 +205,10 @@ def test_each_role_may_do_what_the_table_says(team, route):
     if "{token_id}" in path:
         spare = team.ask("admin", "POST", "/tokens", json={"user": "spare", "role": "viewer"}).json()["id"]
     place = {"run_id": team.shown, "factor_id": team.factors[FACTOR.get(route, 0)], "user": "eve", "token_id": spare}
+    if "{webhook_id}" in path:
+        with team.records() as records:
+            asked = WebhookRequest(url="https://hooks.example/")
+            place["webhook_id"] = records.webhooks.create(asked, Principal("researcher", "researcher")).id
     body = {"json": BODIES[route]} if route in BODIES else {}
     answers = [team.ask(who, method, path.format(**place), **body) for who in WHO]
     assert [answer.status_code for answer in answers] == list(ACCESS[route]), [answer.text[:200] for answer in answers]
@@ -233,7 +243,7 @@ def test_no_answer_to_others_tells_a_word_of_a_private_run(team):
     assert team.ask("other", "GET", f"/runs?cursor={team.hidden}").status_code == 404
     for route in ACCESS:
         if route.startswith("GET"):
-            told = team.ask("other", "GET", route.split(" ")[1].format(**place, token_id=""))
+            told = team.ask("other", "GET", route.split(" ")[1].format(**place, token_id="", webhook_id=""))
             shown = told.text.replace(
                 f"{SECRET} direction", "", told.text.count(team.shown)
             )  # of the run that is no secret

@@ -17,6 +17,7 @@ from factors.parse import parse
 from storage.markets import publish
 from storage.records import Records
 from tests.local import local_client
+from tests.telling import documented
 from tests.traces import mined
 
 FORMULA, SPELT = "RANK($close - DELAY($close, 7))", "RANK(2 * RANK($close - DELAY($close, 7)) + 1)"
@@ -44,7 +45,7 @@ def ask(client, formula, **how):
 def told_of_run(home, run_id):
     with Records.open(f"sqlite:///{home}/records.sqlite") as records:
         found, _ = records.candidates(run_id, limit=None)
-        return found, records.events(run_id)
+        return found, documented(records.events(run_id))
 
 
 @pytest.mark.parametrize("model", [False, True], ids=["offline", "language model"])

@@ -3,9 +3,9 @@
 from collections import Counter
 from random import Random
 
-from factors.hypothesis import Hypothesis
+from factors.hypothesis import Feedback, Hypothesis
 from graphs.bandit import NOISE, Step, next_steps, trajectories, worth
-from graphs.researcher import LAMBDA, Feedback
+from graphs.researcher import LAMBDA
 from tests.graphs.test_offline import trial_of
 
 WORDS = dict.fromkeys(("statement", "observation", "knowledge", "justification", "specification"), "-")

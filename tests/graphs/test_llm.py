@@ -27,6 +27,7 @@ from storage.records import Records
 from storage.runs import Budget, RunRequest
 from tests.chat_faults import IN_PIECES, WHOLE
 from tests.chat_server import ChatServer, Fault, asked_by, completion
+from tests.telling import documented
 
 pytestmark = pytest.mark.usefixtures("forget")
 IDEA = {
@@ -105,7 +106,7 @@ def researcher(serve, records):
         one = LanguageModelResearcher(reasoning, judge, meter or Meter(records.journal(run.id, "host")))
 
         def calls():
-            told = records.events(run.id)
+            told = documented(records.events(run.id))
             return [event.data["call"] for event in told if event.type == "model.called"]
 
         calls.run = run

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from factors.errors import ResearcherError
-from factors.hypothesis import Factor, Lineage, factor_id
+from factors.hypothesis import Factor, Feedback, Lineage, factor_id
 from factors.parse import parse
 from graphs.machine import graph
-from graphs.researcher import Alignment, Draft, Feedback, Idea
+from graphs.researcher import Alignment, Draft, Idea
 from graphs.state import Round, initial_state, known
+from tests.telling import documented
 
 # The market is synthetic and the same on every machine: these two hold up on it, the others do not.
 OVERREACTION = "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)"
@@ -89,7 +90,7 @@ class Scripted:
 
 
 def events_of(bench):
-    return [event for event in bench.records.events(bench.run.id) if not event.type.startswith("run.")]
+    return [event for event in documented(bench.records.events(bench.run.id)) if not event.type.startswith("run.")]
 
 
 def told(bench):

@@ -8,7 +8,7 @@ import pytest
 
 from factors.columns import COLUMNS
 from factors.evaluation import HorizonMetrics, YearMetrics
-from factors.hypothesis import Candidate, Hypothesis
+from factors.hypothesis import Candidate, Feedback, Hypothesis
 from factors.operators import COMPOSITES, OPERATORS
 from factors.parse import parse
 from factors.prose import on_one_line
@@ -16,7 +16,6 @@ from factors.verdict import Check
 from graphs import questions
 from graphs.metering import tokens
 from graphs.prompts import Words, examples, field_table, operator_names, operator_table, quoted, render, version
-from graphs.researcher import Feedback
 from tests.graphs.test_offline import FIELDS, brief_of, factor_of, hypothesis_of, trial_of
 
 INJECTIONS = json.loads((Path(__file__).parents[1] / "injections.json").read_text())

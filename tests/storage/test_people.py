@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from factors.errors import NotFoundError
+from factors.errors import NotFoundError, SettingError
 from storage.idempotency import IdempotencyError, Once
 from storage.principal import LOCAL, Principal
 from storage.records import Records
@@ -350,3 +350,9 @@ def test_the_log_cannot_be_changed(records, statement):
     with pytest.raises(DatabaseError, match="audit can only be added to"):
         execute(records, statement)
     assert records.audit.page() == before
+
+
+def test_a_text_that_a_database_does_not_take_is_its_sender_s_mistake(records):
+    for ask in (records.run, records.factor, lambda name: records.people.revoke_token(ROOT, name)):
+        with pytest.raises((NotFoundError, SettingError)):
+            ask("a\x00b")

@@ -7,6 +7,7 @@ import pytest
 
 from factors.errors import NotFoundError
 from storage.principal import LOCAL, Principal
+from storage.queue import MOST_DEATHS
 from storage.records import Records
 from storage.runs import FencedError, RunRequest, RunStateError
 
@@ -92,6 +93,20 @@ def test_runs_of_the_dead_are_claimed_first_and_go_on(records, post):
     assert types(records, begun) == ["run.queued", "run.started", "run.resumed"]
     assert records.run(begun).status == "running"
     assert claims(records, dead={"old"}, executor="new") == [reserved, waiting]
+
+
+def test_a_run_that_kills_whoever_takes_it_up_is_given_up(records, post):
+    deadly, other = post("ada"), post("bob")
+    claims(records, room=1, executor="0")
+    for k in range(MOST_DEATHS):
+        assert claims(records, room=1, dead={str(k)}, executor=str(k + 1)) == [deadly]
+        if k == 0:
+            records.journal(deadly, "1").append("alphas.ranked", {"alphas": 1})  # it got on: the count begins anew
+    last = str(MOST_DEATHS)
+    assert claims(records, room=1, dead={last}, executor="next") == [deadly]
+    assert claims(records, room=1, dead={"next"}, executor="last") == [other]
+    run = records.run(deadly)
+    assert (run.status, run.error) == ("failed", f"{MOST_DEATHS} processes died one after the other of it")
 
 
 def test_what_an_executor_leaves_is_claimed_by_the_next(records, post):
