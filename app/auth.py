@@ -19,6 +19,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.dependencies import Shared
+from app.observation import current_request
 from app.runner import operator
 from factors.errors import AlphaAgentError, NotFoundError
 from storage.people import Token
@@ -132,15 +133,10 @@ def client_of(request: Request) -> str | None:
     return request.client and request.client.host
 
 
-def request_id_of(request: Request) -> str | None:
-    """The id of a request, if it was given one."""
-    return getattr(request.state, "request_id", None)
-
-
 def _shown(request: Request, token: Token | None) -> Principal:
     if token is None:
         raise AuthenticationError("expected a valid key as Authorization: Bearer, or a session of /login")
-    return Principal(token.user, token.role, token.id, client_of(request), request_id_of(request))
+    return Principal(token.user, token.role, token.id, client_of(request), current_request())
 
 
 def _on_this_machine(request: Request) -> Principal:
@@ -153,7 +149,7 @@ def _on_this_machine(request: Request) -> Principal:
         )
     if request.method not in _SAFE:
         require_own_page(request)
-    return replace(operator(), client=client_of(request), request_id=request_id_of(request))
+    return replace(operator(), client=client_of(request), request_id=current_request())
 
 
 def is_loopback(host: str) -> bool:

@@ -14,8 +14,9 @@ from pydantic_settings import SettingsError
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from app import display
+from app import display, logs
 from app.appraisal import appraised, ledger_of, overfitting, refusals
+from app.commands import backup
 from app.commands.serve import serve, work
 from app.commands.token import tokens
 from app.engine import run_engine
@@ -58,6 +59,7 @@ zoo = typer.Typer(no_args_is_help=True, help="Known alphas, which a candidate mu
 app.add_typer(data, name="data")
 app.add_typer(zoo, name="zoo")
 app.add_typer(factors, name="factors")
+app.add_typer(backup.commands)
 app.add_typer(tokens, name="token")
 app.command()(serve)
 app.command()(work)
@@ -73,7 +75,7 @@ Universe = Annotated[str | None, typer.Option(help="One of the market's universe
 
 def main() -> None:
     """Run the command line; a mistake in the request is one line on standard error and exit status 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(logging.WARNING)
     try:
         status = app(standalone_mode=False)
     except TyperException as error:

@@ -5,10 +5,10 @@
 2. It starts a workflow for it, which runs the state machine; LangGraph keeps a checkpoint after each step.
 3. The engine beats its heart in the records. Where another's stands still, or its process is gone from this machine,
    its runs are claimed again, and their workflows resumed here, from their last checkpoints.
-4. A process that ends leaves its runs: each stops at the next step, and goes on in whatever process comes next.
+4. Every hour it removes what is not to be kept: old events, and what is left of the work on runs that have ended.
+5. A process that ends leaves its runs: each stops at the next step, and goes on in whatever process comes next.
 """
 
-import logging
 import os
 import secrets
 import socket
@@ -17,10 +17,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import structlog
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
+from app.metrics import Metrics
+from app.observation import observed_run
 from app.runner import Runner
 from app.settings import Settings
 from graphs.checkpoints import open_checkpoints
@@ -30,13 +34,17 @@ from storage.journal import Journal
 from storage.records import Records
 from storage.runs import FencedError, RunStateError
 
-logger = logging.getLogger(__name__)
+logger = structlog.stdlib.get_logger(__name__)
 
 BEAT_SECONDS: Final = 2.0
 LEASE_SECONDS: Final = 10.0  #: without a heartbeat, after which a process is taken for dead
 POLL_SECONDS: Final = 0.5  #: between looks at the queue
 DRAIN_SECONDS: Final = 5.0  #: that runs have to stop when their process ends
+SWEEP_SECONDS: Final = 3600.0  #: between removals of what is not to be kept
+SETTLED: Final = timedelta(hours=1)  #: since the end of a run, after which nobody is about to tell DBOS of it any more
+WORKFLOW: Final = "mining"  #: its name in DBOS
 PROTOCOL: Final = "1"  #: of the workflow below: one that another protocol began is not resumed
+_BATCH: Final = 1000  # workflows that are swept away at once
 _OVER: Final = frozenset({"SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
 
@@ -110,7 +118,11 @@ class RunEngine:
         self._heartbeats = Heartbeats(self.executor)
         self._work: dict[str, Work] = {}
         self._wake, self._closing = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._attend, name="engine", daemon=True)
+        # Heartbeats must not wait for a long removal.
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("engine", self._attend), ("sweeper", self._tidy))
+        ]
 
     def start(self) -> None:
         """Begin to work."""
@@ -120,7 +132,8 @@ class RunEngine:
         DBOS.listen_queues([self.executor])
         DBOS.launch()
         DBOS.register_queue(self.executor, polling_interval_sec=POLL_SECONDS)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def working(self) -> frozenset[str]:
@@ -142,8 +155,9 @@ class RunEngine:
             return
         self._closing.set()
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
         for work in list(self._work.values()):
             work.suspended = "the process is about to end"
         deadline = time.monotonic() + seconds
@@ -154,23 +168,43 @@ class RunEngine:
         DBOS.destroy()
         _current.remove(self)
 
+    def sweep(self, settled: timedelta = SETTLED) -> None:
+        """Remove old events, and the checkpoints and workflows of runs that ended so long ago; any process may."""
+        records = self.runner.records
+        pruned = records.pruner.prune(self.runner.settings.retention, self._closing.is_set)
+        if pruned:
+            logger.info("events removed", runs=len(pruned))
+        while not self._closing.is_set():
+            oldest = DBOS.list_workflows(name=WORKFLOW, limit=_BATCH, load_input=False, load_output=False)
+            ended = self._queue.ended({one.workflow_id for one in oldest}, datetime.now(UTC) - settled)
+            if not ended:
+                return
+            for run_id in ended:  # a run has a workflow before it has checkpoints, so those are found by these
+                self.runner.forget(run_id)
+            DBOS.delete_workflows(list(ended))
+
     def execute(self, run_id: str) -> None:
         """The body of the workflow: work on a run that this process holds, to its end or until it shall stop."""
         work = self._work.get(run_id)
         if work is None:
-            logger.warning("run %s is not this process's to work on", run_id)
+            logger.warning("run is not this process's to work on", run_id=run_id)
             return
         try:
-            self.runner.execute(work.journal, work.stop, work.seconds)
-        except (SuspendedError, FencedError) as reason:
-            logger.info("run %s stops here: %s", run_id, reason)
-        except OUTAGES as reason:
-            # It is still this process's: it is begun again from its checkpoint once the queue can be read.
-            logger.warning("run %s waits for its database: %s", run_id, reason)
-            self._closing.wait(BEAT_SECONDS)
+            with observed_run(run_id):
+                self._work_on(work)
         finally:
             del self._work[run_id]
             self._wake.set()
+
+    def _work_on(self, work: Work) -> None:
+        try:
+            self.runner.execute(work.journal, work.stop, work.seconds)
+        except (SuspendedError, FencedError) as reason:
+            logger.info("run stops here", reason=str(reason))
+        except OUTAGES as reason:
+            # It is still this process's: it is begun again from its checkpoint once the queue can be read.
+            logger.warning("run waits for its database", reason=str(reason))
+            self._closing.wait(BEAT_SECONDS)
 
     def _attend(self) -> None:
         """Beat, heed those who cancel, and claim runs, until the engine is closed; an outage of the records passes."""
@@ -188,6 +222,16 @@ class RunEngine:
                 self._closing.wait(BEAT_SECONDS)
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()
+
+    def _tidy(self) -> None:
+        """Sweep at once, as processes may be short-lived, and every hour, until the engine is closed."""
+        while True:
+            try:
+                self.sweep()
+            except Exception:
+                logger.exception("what is not to be kept could not be removed")
+            if self._closing.wait(SWEEP_SECONDS):
+                return
 
     def _beat(self) -> dict[str, int]:
         beats = self._queue.beat(self.executor)
@@ -232,7 +276,7 @@ class RunEngine:
 
 
 @contextmanager
-def run_engine(settings: Settings, room: int) -> Iterator[RunEngine]:
+def run_engine(settings: Settings, room: int, metrics: Metrics | None = None) -> Iterator[RunEngine]:
     """An engine at work over a home, until the end of the block.
 
     Raises:
@@ -242,7 +286,7 @@ def run_engine(settings: Settings, room: int) -> Iterator[RunEngine]:
         Records.open(settings.records_url) as records,
         open_checkpoints(settings.records_url, settings.checkpoints_file) as saver,
     ):
-        engine = RunEngine(Runner(settings, records, saver), room)
+        engine = RunEngine(Runner(settings, records, saver, metrics), room)
         try:
             engine.start()
             yield engine
@@ -253,7 +297,7 @@ def run_engine(settings: Settings, room: int) -> Iterator[RunEngine]:
 _current: Final[list[RunEngine]] = []  # DBOS knows one instance in a process
 
 
-@DBOS.workflow(name="mining")
+@DBOS.workflow(name=WORKFLOW)
 def mining(run_id: str) -> None:
     """The workflow of a run; all that it has done is in the records and the checkpoints."""
     _current[-1].execute(run_id)

@@ -94,6 +94,7 @@ def get_run_events(
         return Response(status_code=HTTPStatus.NO_CONTENT)
     if after > end:
         raise SettingError(f"Last-Event-ID must be the id of an event: the run's last is {end}, not {after}")
+    runner.records.events(run.id, after, limit=1)  # refused here where some were removed: the stream no longer could be
     return EventStream(_while_it_lasts(streams.of_run(run.id, after), principal, runner.records.people))
 
 

@@ -61,6 +61,7 @@ from graphs.laboratory import Laboratory
 from storage.markets import Snapshot
 
 POLL_SECONDS: Final = 0.1  #: between looks at whether to go on waiting
+STARTING_SECONDS: Final = 30.0  #: that a worker with nothing to do may take from its start to its end
 OPENING_SECONDS: Final = 600.0  #: that a worker may take to start and to lay a market out
 LAST_WORDS_SECONDS: Final = 1.0  #: that one that has closed its end may take to tell how it ended
 
@@ -79,6 +80,8 @@ class Laboratories:
         self._turn = threading.Condition()
         self._idle: list[Worker] = []  # the one that was used last comes last
         self._busy = 0
+        self._trying = threading.Lock()
+        self._started = float("-inf")  # ``time.monotonic()`` when a worker was last seen to start
         self.closed = False  #: whether all work is given up
 
     def of(
@@ -116,7 +119,10 @@ class Laboratories:
         """
         worker = self._taken(opening, before, go_on)
         try:
-            worker = worker or Worker(opening, go_on)
+            if worker is None:
+                self._started = float("-inf")
+                worker = Worker(opening, go_on)
+                self._started = time.monotonic()
             yield worker
         finally:
             with self._turn:
@@ -125,6 +131,17 @@ class Laboratories:
                     worker.used = time.monotonic()
                     self._idle.append(worker)
                 self._turn.notify()
+
+    def check(self) -> None:
+        """Make sure that workers can be started: one was within the last minutes, or one without a task can be now.
+
+        Raises:
+            WorkerError: it could not.
+        """
+        with self._trying:
+            if time.monotonic() - self._started > IDLE_SECONDS:
+                _try()
+                self._started = time.monotonic()
 
     def close(self) -> None:
         """Give up all work and end all workers."""
@@ -253,6 +270,24 @@ def _started() -> tuple[subprocess.Popen[bytes], socket, socket]:
             life.close()
             raise
     return process, end, life
+
+
+def _try() -> None:
+    """Start a worker, which ends at once as nothing is asked of it."""
+    try:
+        process, end, life = _started()
+    except OSError as error:
+        raise WorkerError(f"no worker process could be started: {error}") from error
+    end.close()
+    try:
+        status = process.wait(STARTING_SECONDS)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        raise WorkerError(f"a worker process did not start within {STARTING_SECONDS:g} seconds") from None
+    finally:
+        life.close()
+    if status:
+        raise WorkerError(f"no worker process could be started: it ended with status {status}")
 
 
 def _kill(process: subprocess.Popen[bytes], *ends: socket) -> None:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from app.auth import AuthenticationError, ForbiddenError
 from app.egress import EgressError
 from app.laboratories import WorkerError
+from app.observation import REQUEST_ID, current_request
 from factors.errors import (
     AlphaAgentError,
     DataError,
@@ -22,9 +23,10 @@ from factors.errors import (
     ResearcherError,
     SettingError,
 )
+from storage.census import UnavailableError
 from storage.idempotency import IdempotencyError
 from storage.openings import SealedError
-from storage.runs import RunStateError, SpentError
+from storage.runs import PrunedError, RunStateError, SpentError
 
 STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     FormulaError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -39,14 +41,16 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     RunStateError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,
     SpentError: HTTPStatus.TOO_MANY_REQUESTS,
+    PrunedError: HTTPStatus.GONE,
     ResearcherError: HTTPStatus.BAD_GATEWAY,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     WorkerError: HTTPStatus.SERVICE_UNAVAILABLE,
     EvaluationStoppedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
 class Problem(BaseModel):
-    """An RFC 9457 problem document."""
+    """An RFC 9457 problem document; ``request_id`` is that of the log lines that tell of it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -54,6 +58,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    request_id: str | None = None
 
 
 def install(service: FastAPI) -> None:
@@ -77,7 +82,7 @@ def headers_of(error: Exception) -> dict[str, str]:
 
 
 def _domain(_: Request, error: Exception) -> JSONResponse:
-    extra = {"position": error.position} if isinstance(error, FormulaError) else {}
+    extra = {name: getattr(error, name) for name in ("position", "check") if hasattr(error, name)}
     problem = answer(status_of(error), str(error), **extra)
     problem.headers.update(headers_of(error))
     return problem
@@ -103,5 +108,7 @@ def _internal(_: Request, error: Exception) -> JSONResponse:
 
 def answer(status: HTTPStatus, detail: str, **extra: Any) -> JSONResponse:  # noqa: ANN401 - any JSON
     """A problem document as the answer to a request."""
-    problem = Problem(title=status.phrase, status=status, detail=detail, **extra)
-    return JSONResponse(problem.model_dump(mode="json"), status, media_type="application/problem+json")
+    request_id = current_request()
+    problem = Problem(title=status.phrase, status=status, detail=detail, request_id=request_id, **extra)
+    headers = {REQUEST_ID: request_id} if request_id else {}
+    return JSONResponse(problem.model_dump(mode="json"), status, headers, media_type="application/problem+json")

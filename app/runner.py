@@ -1,14 +1,16 @@
 """The runner: takes a request, mines, and leaves a finished run. The command line and the service both drive it."""
 
 import getpass
-import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+import structlog
+
 from app.inspection import known_alphas
 from app.laboratories import Laboratories
+from app.metrics import Metrics
 from app.settings import Settings
 from factors.alphas import published
 from factors.errors import AlphaAgentError, FormulaError
@@ -29,7 +31,7 @@ from storage.principal import Principal
 from storage.records import Records
 from storage.runs import FencedError, Run, RunRequest, TerminalStatus
 
-logger = logging.getLogger(__name__)
+logger = structlog.stdlib.get_logger(__name__)
 
 OFFLINE = "offline"
 MAX_SEED = 2**31
@@ -42,11 +44,15 @@ class Runner:
         settings: of the home.
         records: of its research.
         saver: keeps the checkpoints of runs; without one a run cannot go on once it was cut off.
+        metrics: of the process.
     """
 
-    def __init__(self, settings: Settings, records: Records, saver: Saver | None = None) -> None:
+    def __init__(
+        self, settings: Settings, records: Records, saver: Saver | None = None, metrics: Metrics | None = None
+    ) -> None:
         self.settings = settings
         self.records = records
+        self.metrics = metrics or Metrics()
         self._saver = saver
         self.laboratories = Laboratories(settings)
 
@@ -103,7 +109,7 @@ class Runner:
             SuspendedError: see above.
             Exception: one of ``storage.engine.OUTAGES``, where the database did not answer; the run stays as it is.
         """
-        run = self.records.run(journal.run_id)
+        run = self._begun(journal.run_id)
         try:
             with self.records.progress.report(run.id) as report:
                 state = mine(replace(self.workbench(run, journal, stop), tell=report.tell), self._saver)
@@ -114,13 +120,23 @@ class Runner:
         except AlphaAgentError as error:
             return self._finish(journal, "failed", str(error), seconds=seconds())
         except Exception as error:
-            logger.exception("run %s failed", run.id)
+            logger.exception("run failed")
             return self._finish(journal, "failed", f"internal error: {type(error).__name__}", seconds=seconds())
         if state["stopped"] == "cancelled":
             return self._finish(journal, "cancelled", stopped="cancelled", seconds=seconds())
         if state["faults"] and not state["hypotheses"]:
             return self._finish(journal, "failed", state["faults"][0], seconds=seconds())
         return self._finish(journal, "succeeded", stopped=state["stopped"], seconds=seconds())
+
+    def _begun(self, run_id: str) -> Run:
+        """The run, of which it is told that it was started, or that it goes on."""
+        run = self.records.run(run_id)
+        resumed = self.records.all_events(run_id, {"run.resumed"})
+        if run.started_at and not resumed:
+            self.metrics.queue_seconds.observe((run.started_at - run.created_at).total_seconds())
+        told = "run resumed" if resumed else "run started"
+        logger.info(told, user=run.user, market=run.market, model=run.model)
+        return run
 
     def _finish(
         self,
@@ -132,9 +148,14 @@ class Runner:
         seconds: float,
     ) -> Run:
         run = journal.finish(status, error, stopped, seconds)
-        if self._saver is not None:
-            self._saver.delete_thread(run.id)
+        logger.info("run ended", status=run.status, stopped=run.stopped, error=run.error)
+        self.forget(run.id)
         return run
+
+    def forget(self, run_id: str) -> None:
+        """Remove the checkpoints of a run that has ended."""
+        if self._saver is not None:
+            self._saver.delete_thread(run_id)
 
     def workbench(self, run: Run, journal: Journal, stop: Callable[[], bool] = bool) -> Workbench:
         """The tools of a run that has started; it goes on from what it has found before."""
@@ -172,6 +193,7 @@ class Runner:
             left=lambda name: self.records.left(run.user, allowance, name),
             cutoff=self.settings.training_cutoff(run.model),
             thresholds=self.settings.thresholds,
+            observe=self.metrics.node,
             spent=lambda: meter.spent or self.records.exceeded(run.user, allowance),
         )
 

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 
-from app import events, pages, problems, quotas, tokens, webhooks
+from app import events, health, pages, problems, quotas, tokens, webhooks
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
-from app.auth import Admin, Researcher, Viewer, anyone, own_run, visible_run
+from app.auth import Admin, Researcher, Viewer, own_run, visible_run
 from app.body_limit import BodyLimit
 from app.deliverer import Deliverer
 from app.dependencies import Evaluations, Shared
@@ -21,6 +21,8 @@ from app.egress import Egress
 from app.engine import DRAIN_SECONDS, run_engine
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.library import LibraryFactor, with_status
+from app.metrics import Metrics
+from app.observation import Observed
 from app.pages import login, mining
 from app.paging import Limit, Page
 from app.promotion import promote
@@ -69,12 +71,15 @@ class OperatorEntry(BaseModel):
 
 def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
     """The service over one home, which posts to the public internet unless it is given another way out."""
+    metrics, open_streams = Metrics(), Counter[str]()
+    metrics.subscribers.set_function(open_streams.total)
 
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
             # The engine waits for databases, which the event loop must not.
-            engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency))
+            engine = await asyncio.to_thread(stack.enter_context, run_engine(settings, settings.concurrency, metrics))
+            metrics.watch(engine.runner.records.census)
             service.state.engine, service.state.runner = engine, engine.runner
             service.state.evaluations = CapacityLimiter(settings.workers)
             service.state.egress = egress or Egress()
@@ -87,14 +92,16 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
         title="AlphaAgent",
         summary="A team-shared alpha-mining server",
         lifespan=lifespan,
+        telemetry={"operation_spans": False},
         responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
     )
-    service.state.open_streams = Counter()
+    service.state.metrics, service.state.open_streams = metrics, open_streams
     service.state.logins = login.Attempts()
     service.add_middleware(BodyLimit)
+    service.add_middleware(Observed, metrics=metrics)
     problems.install(service)
     service.include_router(routes)
-    for part in (events, tokens, quotas, webhooks, pages, login, mining):
+    for part in (events, tokens, quotas, webhooks, pages, login, mining, health):
         service.include_router(part.routes)
     return service
 
@@ -265,9 +272,3 @@ def get_operators(_: Viewer) -> list[OperatorEntry]:
         for composite in COMPOSITES
     ]
     return operators + composites
-
-
-@routes.get("/healthz", dependencies=[Depends(anyone)])
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}

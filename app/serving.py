@@ -1,5 +1,6 @@
 """Binding a port and running the service on it."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -7,17 +8,23 @@ import resource
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from importlib.metadata import version
 
+import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
 
+from app import logs, tracing
 from app.auth import is_loopback
 from app.engine import RunEngine, run_engine
 from app.service import create_service, drain
 from app.settings import Settings
 from factors.errors import SettingError
 from storage.records import Records
+
+logger = structlog.stdlib.get_logger(__name__)
 
 STALLED_SECONDS = 30  # that a client may take nothing of what was sent to it
 SHUTDOWN_SECONDS = 4  # an open connection must not hold the server up
@@ -51,6 +58,7 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
         SettingError: no token exists, and others than this machine could connect.
     """
     with listener:
+        close_tracing = _observe(settings)
         host, port = listener.getsockname()[:2]
         with Records.open(settings.records_url) as records:  # unusable ones are told of here, not in a traceback
             has_tokens = records.people.has_tokens()
@@ -61,11 +69,12 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
             )
         service = create_service(settings)
         _allow_many_streams()
+        logger.info("service started", host=host, port=port, version=version("alphaagent"))
         typer.echo(f"AlphaAgent serves http://{host}:{port} (documentation at /docs); stop it with Ctrl-C")
         if not has_tokens:
             typer.echo("There is no token yet: it answers this machine alone, and whoever works here may do everything")
         try:
-            _Server(service).run(sockets=[listener])
+            _Server(service, close_tracing).run(sockets=[listener])
         finally:
             gc.unfreeze()
             _end(service.state.engine)
@@ -73,13 +82,24 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
 
 def run_worker(settings: Settings) -> None:
     """Work on queued runs until SIGTERM or SIGINT."""
+    close_tracing = _observe(settings)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with run_engine(settings, settings.concurrency) as engine:
         typer.echo(f"AlphaAgent works on up to {settings.concurrency} runs at once; stop it with Ctrl-C")
+        logger.info("worker started", executor=engine.executor, version=version("alphaagent"))
         stopping.wait()
+    close_tracing()
+    logger.info("worker stopped")
     _end(engine)
+
+
+def _observe(settings: Settings) -> Callable[[], None]:
+    """Tell of this process in logs, and in spans where that is configured; what sends the last spans at its end."""
+    logs.configure(logging.INFO, settings)
+    threading.excepthook = logs.log_failure
+    return tracing.configure()
 
 
 def _allow_many_streams() -> None:
@@ -101,12 +121,21 @@ def _end(engine: RunEngine) -> None:
 class _Server(uvicorn.Server):
     """Drains the service before it waits for open connections: event streams end when their runs do."""
 
-    def __init__(self, service: FastAPI) -> None:
+    def __init__(self, service: FastAPI, close_tracing: Callable[[], None]) -> None:
         super().__init__(
-            uvicorn.Config(service, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS),
+            uvicorn.Config(
+                service,
+                log_config=None,
+                log_level="warning",
+                access_log=False,  # requests have their line already, see app.observation
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            ),
         )
-        self._service = service
+        self._service, self._close_tracing = service, close_tracing
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await drain(self._service)
         await super().shutdown(sockets)
+        await asyncio.to_thread(self._close_tracing)
+        # Told here, as uvicorn lets the signal that stopped it end the process.
+        logger.info("service stopped")

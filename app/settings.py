@@ -13,6 +13,7 @@ from factors.admission import Thresholds
 from factors.errors import SettingError
 from factors.regularization import Limits
 from graphs.endpoint import Endpoint
+from storage.retention import Retention
 from storage.runs import Quota
 
 Home = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
         workers: processes that measure formulas, at most; ``ALPHAAGENT_WORKERS``.
         worker_memory: bytes that each may take beside its market; ``ALPHAAGENT_WORKER_MEMORY``.
         candidate_seconds: that each step of measuring one formula may take; ``ALPHAAGENT_CANDIDATE_SECONDS``.
+        retention: how long events of finished runs are kept; ``ALPHAAGENT_RETENTION__DAYS`` and ``…__BYTES``.
         openai_api_key: ``OPENAI_API_KEY``; without a key the offline researcher plays the agents.
         openai_base_url: ``OPENAI_BASE_URL``, any OpenAI-compatible endpoint.
     """
@@ -70,6 +72,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=3, ge=1)
     worker_memory: int = Field(default=4 << 30, ge=1 << 20)
     candidate_seconds: float = Field(default=300.0, gt=0)
+    retention: Retention = Retention()
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
 

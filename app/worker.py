@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from socket import socket
 
+from app import logs
 from app.inspection import read
 from app.messages import (
     IDLE_SECONDS,
@@ -55,6 +56,7 @@ def main() -> None:
     """Serve the process that has started this one."""
     end, life = (socket(fileno=int(descriptor)) for descriptor in sys.argv[1:])
     end_with(life)
+    logs.configure(logging.WARNING)
     os.nice(NICENESS)
     with suppress(OSError):  # where the machine's memory is short, this process goes before the server
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -19,6 +19,7 @@ from graphs.nodes.feedback import feedback
 from graphs.nodes.idea import idea
 from graphs.nodes.plan import plan
 from graphs.nodes.regularize import regularize
+from graphs.observation import observed
 from graphs.state import State, initial_state
 from graphs.workbench import Workbench
 
@@ -33,12 +34,12 @@ def build(saver: Saver | None = None) -> Machine:
     """Compile the state machine; with a saver it keeps a checkpoint after each step."""
     # The context is live objects, which have no schema to declare.
     builder: StateGraph[State, Workbench, State, State] = StateGraph(State)
-    builder.add_node(plan)
-    builder.add_node(idea)
-    builder.add_node(factor)
-    builder.add_node(regularize)
-    builder.add_node(evaluate)
-    builder.add_node(feedback)
+    builder.add_node(observed(plan))
+    builder.add_node(observed(idea))
+    builder.add_node(observed(factor))
+    builder.add_node(observed(regularize))
+    builder.add_node(observed(evaluate))
+    builder.add_node(observed(feedback))
     builder.add_edge(START, "plan")
     return builder.compile(checkpointer=saver)
 

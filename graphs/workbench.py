@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -53,6 +53,7 @@ class Workbench:
         left: what the user's allowance leaves of rounds, candidates or evaluations.
         cutoff: the last day that the run's model may have read of, ``None`` where that is not known.
         thresholds: what measured candidates are held to.
+        observe: holds while the node of that name works.
         tell: takes how far the run is.
         spent: which limit of its model calls the run has reached, or which of its user's; empty while none is.
     """
@@ -69,6 +70,7 @@ class Workbench:
     deadline: float
     left: Callable[[str], float] = _without_limit
     spent: Callable[[], str] = str
+    observe: Callable[[str], AbstractContextManager[object]] = nullcontext
     tell: Callable[[Progress], object] = lambda _: None
     cutoff: date | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)

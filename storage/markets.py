@@ -27,7 +27,7 @@ from factors.frame import ArrowStream
 from storage.snapshot import LIMITS, Snapshot, read_snapshot
 from storage.staging import Settings, content_hash, known_by, settle, stage, write
 
-__all__ = ["Snapshot", "list_markets", "open_market", "publish", "versions"]
+__all__ = ["Snapshot", "list_markets", "market_names", "open_market", "publish", "published_files", "versions"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -44,7 +44,7 @@ def open_market(root: Path, name: str, version: str | None = None) -> Snapshot:
     folder = _folder(root, name)
     current = _current(folder)
     if current is None:
-        known = _names(root)
+        known = market_names(root)
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise NotFoundError(
@@ -68,13 +68,23 @@ def versions(root: Path, name: str) -> list[Snapshot]:
     return [read_snapshot(folder, path.name) for path in sorted(folder.glob("*")) if _published(folder, path.name)]
 
 
+def published_files(root: Path) -> Iterator[Path]:
+    """The files of all versions of all markets, after the pointer to one of them, which then are all there."""
+    for name in market_names(root):
+        folder = root / "markets" / name
+        yield folder / "current"
+        for version in sorted(folder.iterdir()):
+            if _published(folder, version.name):
+                yield from sorted(version.iterdir())
+
+
 def _published(folder: Path, version: str) -> bool:
     return _ID.fullmatch(version) is not None and (folder / version / "insample.duckdb").is_file()
 
 
 def list_markets(root: Path, market: str | None = None) -> list[Snapshot]:
     """The current version of every market, by name, or of that one alone; raises what :func:`open_market` does."""
-    return [open_market(root, name) for name in (_names(root) if market is None else [market])]
+    return [open_market(root, name) for name in (market_names(root) if market is None else [market])]
 
 
 def publish(
@@ -135,7 +145,8 @@ def _folder(root: Path, name: str) -> Path:
     return root / "markets" / name
 
 
-def _names(root: Path) -> list[str]:
+def market_names(root: Path) -> list[str]:
+    """The names of all markets, in order."""
     names = (pointer.parent.name for pointer in (root / "markets").glob("*/current"))
     return sorted(name for name in names if _NAME.fullmatch(name))
 

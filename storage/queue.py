@@ -6,6 +6,7 @@ records, and the runs of one that has died are taken up by another.
 """
 
 from collections.abc import Callable, Collection
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
@@ -87,6 +88,12 @@ class Queue:
         """The runs that the executor works on."""
         with reading(self._engine) as connection:
             return set(connection.scalars(select(runs.c.id).where(runs.c.executor == executor, _RUNNING)))
+
+    def ended(self, run_ids: Collection[str], before: datetime) -> set[str]:
+        """Those of the runs that ended before a time."""
+        over = select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.status.in_(TERMINAL), runs.c.finished_at < before)
+        with reading(self._engine) as connection:
+            return set(connection.scalars(over))
 
     def beat(self, executor: str) -> dict[str, int]:
         """Show that the executor is alive; how often each executor has shown it."""

@@ -22,6 +22,7 @@ from factors.parse import parse
 from factors.regularization import Limits
 from storage import audit, idempotency, rows, schema, spending
 from storage.audit import Audit
+from storage.census import Census
 from storage.engine import connect, reading, writing
 from storage.feed import Feed
 from storage.idempotency import Once
@@ -33,6 +34,7 @@ from storage.people import People
 from storage.principal import LOCAL, Principal
 from storage.progress import ProgressBoard
 from storage.queue import Queue
+from storage.retention import Pruner
 from storage.retirements import Retirements
 from storage.runs import (
     Allowance,
@@ -59,6 +61,8 @@ class Records:
         webhooks: who outside is told what happens.
         feed: all runs' events as they are added.
         progress: how far running runs are.
+        census: what there is, counted.
+        pruner: removes what is not to be kept.
 
     Every method raises ``NotFoundError`` for an id that is not there, and ``RunStateError`` for a step that
     the run's status does not allow; an error changes nothing. Pages are read by key, so a row inserted
@@ -76,6 +80,8 @@ class Records:
         self.webhooks = Webhooks(engine)
         self.feed = Feed(engine)
         self.progress = ProgressBoard(engine)
+        self.census = Census(engine)
+        self.pruner = Pruner(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -166,12 +172,11 @@ class Records:
             return spending.exceeded(connection, user, allowance)
 
     def events(self, run_id: str, after: int = 0, limit: int = 1000) -> list[RunEvent]:
-        """At most ``limit`` events with ``seq`` above ``after``, in order."""
-        table = schema.events
-        at = (table.c.run_id == run_id) & (table.c.seq > after)
-        query = rows.select_events().where(at).order_by(table.c.seq).limit(limit)
+        """At most ``limit`` events with ``seq`` above ``after``, in order; ``PrunedError`` where some were removed."""
+        event = schema.events.c
+        query = rows.select_events().where(event.run_id == run_id, event.seq > after).order_by(event.seq).limit(limit)
         with self._reading() as connection:
-            rows.require_run(connection, run_id)
+            rows.require_events(connection, run_id, after)
             return [rows.read_event(row) for row in connection.execute(query)]
 
     def all_events(self, run_id: str, types: Collection[EventType]) -> list[RunEvent]:

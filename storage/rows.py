@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    ScalarSelect,
     Select,
     false,
     func,
@@ -34,6 +35,7 @@ from storage.runs import (
     CandidateRecord,
     EventType,
     FencedError,
+    PrunedError,
     Run,
     RunEvent,
     RunStateError,
@@ -167,12 +169,8 @@ def waiting(connection: Connection) -> list[tuple[str, str]]:
 
 def select_runs() -> Select[Any]:
     """Runs with their counts, for :func:`read_runs`."""
-    rounds = (
-        select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == "round.completed").scalar_subquery()
-    )
-    judged = (
-        select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == "candidate.judged").scalar_subquery()
-    )
+    rounds = func.coalesce(runs.c.final_rounds, told("round.completed"))
+    judged = func.coalesce(runs.c.final_candidates, told("candidate.judged"))
     evaluated = select(func.count()).where(evaluations.c.run_id == runs.c.id).scalar_subquery()
     columns = [runs.c[name] for name in Run.model_fields if name in runs.c]
     calls = [
@@ -187,6 +185,11 @@ def select_runs() -> Select[Any]:
     ]
     counts = {"rounds": rounds, "candidates": judged, "evaluations": evaluated}
     return select(*columns, *(count.label(name) for name, count in counts.items()), *calls)
+
+
+def told(kind: EventType) -> ScalarSelect[int]:
+    """How many events of a type there are of the run of the enclosing query."""
+    return select(func.count()).where(events.c.run_id == runs.c.id, events.c.type == kind).scalar_subquery()
 
 
 def seen_by(principal: Principal) -> ColumnElement[bool]:
@@ -222,6 +225,17 @@ def require_run(connection: Connection, run_id: str) -> None:
     """``NotFoundError`` unless there is such a run."""
     if connection.scalar(select(runs.c.id).where(runs.c.id == run_id)) is None:
         raise _no_run(run_id)
+
+
+def require_events(connection: Connection, run_id: str, after: int) -> None:
+    """``NotFoundError`` unless there is such a run, ``PrunedError`` where events behind ``after`` were removed."""
+    run = connection.execute(select(runs.c.pruned_at).where(runs.c.id == run_id)).one_or_none()
+    if run is None:
+        raise _no_run(run_id)
+    if run.pruned_at is not None and after < count_on(connection, events.c.seq, run_id) - 1:
+        raise PrunedError(
+            f"the events of run {run_id} were removed on {run.pruned_at:%Y-%m-%d}; its candidates and factors are kept"
+        )
 
 
 def select_candidates(run_id: str) -> Select[Any]:

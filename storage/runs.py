@@ -38,6 +38,10 @@ class RunStateError(AlphaAgentError):
     """A step that the run's status does not allow: starting a run twice, adding to a finished one."""
 
 
+class PrunedError(AlphaAgentError):
+    """Events that were there and have been removed, see :mod:`storage.retention`."""
+
+
 class FencedError(RunStateError):
     """A step on a run that another executor works on."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -101,6 +102,10 @@ runs = Table(
     Column("cancelling", Boolean, nullable=False, server_default=false()),
     Column("progress", Document, nullable=False, server_default="null"),
     Column("private", Boolean, nullable=False, server_default=false()),
+    Column("final_rounds", Integer),
+    Column("final_candidates", Integer),
+    Column("event_bytes", BigInteger),
+    Column("pruned_at", Moment),
     CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
     Index("runs_status", "status"),
     Index("runs_recipe", "market", "seed", "snapshot"),
@@ -117,7 +122,7 @@ events = Table(
     Column("data", Document, nullable=False),
     Column("key", Text),
     CheckConstraint("seq >= 1", name="seq"),
-    Index("events_type", "run_id", "type"),
+    Index("events_type", "type", "run_id"),
     Index("events_key", "run_id", "key", unique=True),
 )
 
@@ -147,6 +152,7 @@ candidates = Table(
     Column("admission", Document, nullable=False),
     Column("accepted", Boolean, nullable=False),
     UniqueConstraint("run_id", "position"),
+    Index("candidates_accepted", "accepted"),
 )
 
 evaluations = Table(
@@ -215,6 +221,7 @@ model_calls = Table(
     Column("usd", Double),
     Column("answer", Text),
     Index("model_calls_step", "run_id", "step", "prompt"),
+    Index("model_calls_outcome", "agent", "failure", "input_tokens", "output_tokens", "usd"),
 )
 
 alphas = Table(

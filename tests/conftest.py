@@ -50,11 +50,28 @@ class Answer:
         return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+class Process(subprocess.Popen):
+    """A process whose standard error goes to a file: a pipe that nobody reads would hold up a service that logs."""
+
+    def __init__(self, *arguments: Any, log: Path, **keywords: Any) -> None:
+        self._log = log
+        with log.open("w") as written:
+            super().__init__(*arguments, stderr=written, **keywords)
+
+    def communicate(self, *arguments: Any, **keywords: Any) -> tuple[str, str]:
+        out, _ = super().communicate(*arguments, **keywords)
+        return out, self.noise
+
+    @property
+    def noise(self) -> str:
+        return self._log.read_text()
+
+
 @dataclass(frozen=True)
 class Service:
     """A service in a process of its own."""
 
-    process: subprocess.Popen[str]
+    process: Process
     url: str
     home: Path
 
@@ -235,18 +252,18 @@ def listing():
 
 
 @pytest.fixture(scope="session")
-def start():
+def start(tmp_path_factory):
     """Begin ``alphaagent`` in a process that ends with the tests at the latest: ``start(home, *arguments)``."""
     processes = []
 
     def begin(home, *arguments, **environment):
-        process = subprocess.Popen(
+        process = Process(
             [*COMMAND, *arguments],
             cwd=ROOT,
             env=_environment(home, **environment),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
+            log=tmp_path_factory.mktemp("log") / "stderr",
         )
         processes.append(process)
         return process
@@ -264,7 +281,7 @@ def serve(start):
     def begin(home, **environment):
         process = start(home, "serve", "--port", "0", **environment)
         words = process.stdout.readline().split()
-        assert words[:2] == ["AlphaAgent", "serves"], process.stderr.read()
+        assert words[:2] == ["AlphaAgent", "serves"], process.noise
         return Service(process, words[2], home)
 
     return begin

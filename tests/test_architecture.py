@@ -34,6 +34,9 @@ LIBRARIES = {
     "jinja2": "app",
     "uvicorn": "app",
     "typer": "app",
+    "prometheus_client": "app",
+    "structlog": "app",
+    "opentelemetry": "app",
     "rich": "app",
 }
 SHAPELESS = {"utils", "helpers", "manager", "base", "common", "misc"}

@@ -10,8 +10,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from app.auth import COOKIE, Viewer, anyone, client_of, request_id_of, require_own_page
+from app.auth import COOKIE, Viewer, anyone, client_of, require_own_page
 from app.dependencies import Shared
+from app.observation import current_request
 from app.pages import PageRoute, page
 from storage.people import SESSION
 from storage.runs import SpentError
@@ -63,7 +64,7 @@ def post_login(request: Request, runner: Shared, key: Annotated[str, Form()] = "
     """Open a session."""
     require_own_page(request)
     request.app.state.logins.count(client_of(request))
-    session = runner.records.people.log_in(key.strip(), client_of(request), request_id_of(request))
+    session = runner.records.people.log_in(key.strip(), client_of(request), current_request())
     if session is None:
         return page(request, "login.html", HTTPStatus.UNAUTHORIZED, has_tokens=True, failed=True)
     answer = RedirectResponse("/", HTTPStatus.SEE_OTHER)

@@ -1,5 +1,6 @@
 """The schema's revisions, and the step that brings a database to the newest."""
 
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -11,6 +12,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from factors.errors import SettingError
+
+_SCRIPTS: Final = Path(__file__).parent
 
 # Alembic hands its scripts their connection through module globals: one upgrade at a time in a process.
 _upgrading: Final = Lock()
@@ -24,13 +27,22 @@ def upgrade(connection: Connection) -> None:
     """
     config = Config()
     # Config interpolates its options: a per cent sign in the path would be read as one.
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    for revision in MigrationContext.configure(connection).get_current_heads():
-        if revision not in known:
-            raise SettingError(
-                f"the records are of revision {revision!r}, newer than this version of AlphaAgent: upgrade it"
-            )
+    found = revision(connection)
+    if found is not None and found not in {script.revision for script in ScriptDirectory(_SCRIPTS).walk_revisions()}:
+        raise SettingError(f"the records are of revision {found!r}, newer than this version of AlphaAgent: upgrade it")
     with _upgrading:
         command.upgrade(config, "head")
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision that the database has, ``None`` while it has none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def newest() -> str:
+    """The revision that :func:`upgrade` leads to."""
+    [head] = ScriptDirectory(_SCRIPTS).get_heads()
+    return head

@@ -1,0 +1,70 @@
+"""What is asked of a running service by whoever watches it: whether it lives, is ready, and how it fares."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict
+
+from app.auth import Viewer, anyone
+from app.dependencies import Shared
+from app.laboratories import WorkerError
+from app.metrics import Metrics
+from app.problems import Problem
+from factors.errors import DataError
+from storage.census import UnavailableError
+from storage.markets import market_names, open_market
+
+routes = APIRouter(tags=["operations"])
+
+
+class Readiness(BaseModel):
+    """A service that is ready; ``markets`` are those that can be opened, ``damaged`` says what is wrong with others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Literal["ready"] = "ready"
+    markets: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+class PlainText(Response):
+    """Text for Prometheus."""
+
+    media_type = CONTENT_TYPE_LATEST
+
+
+@routes.get("/healthz", dependencies=[Depends(anyone)])
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@routes.get(
+    "/readyz",
+    responses={503: {"model": Problem, "description": "A part does not answer; `check` names it."}},
+    dependencies=[Depends(anyone)],
+)
+def readyz(runner: Shared) -> Readiness:
+    """Whether runs can be mined here: the database answers, a market can be opened and a worker process started."""
+    runner.records.census.check()
+    markets, damaged = [], []
+    for name in market_names(runner.settings.home):
+        try:
+            markets.append(open_market(runner.settings.home, name).market)
+        except DataError as error:
+            damaged.append(str(error))
+    if not markets:
+        raise UnavailableError("market", "; ".join(damaged) or "none has been imported")
+    try:
+        runner.laboratories.check()
+    except WorkerError as error:
+        raise UnavailableError("worker", str(error)) from error
+    return Readiness(markets=tuple(markets), damaged=tuple(damaged))
+
+
+@routes.get("/metrics", response_class=PlainText)
+def get_metrics(_: Viewer, request: Request) -> Response:
+    """Figures in the text format of Prometheus."""
+    metrics: Metrics = request.app.state.metrics
+    return PlainText(metrics.text())
