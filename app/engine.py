@@ -117,6 +117,7 @@ class RunEngine:
         self._queue = runner.records.queue
         self._heartbeats = Heartbeats(self.executor)
         self._work: dict[str, Work] = {}
+        self._launching = threading.Lock()
         self._wake, self._closing = threading.Event(), threading.Event()
         # Heartbeats must not wait for a long removal.
         self._threads = [
@@ -146,8 +147,9 @@ class RunEngine:
 
     def work_on(self, run_id: str) -> None:
         """Start a queued run that waits for this process."""
-        self.runner.records.journal(run_id, self.executor).start()
-        self._launch(run_id)
+        with self._launching:  # or it could be taken for one whose workflow was lost
+            self.runner.records.journal(run_id, self.executor).start()
+            self._launch(run_id)
 
     def close(self, seconds: float) -> None:
         """Have the runs stop where they stand, wait at most so long for them, and leave them to whoever comes next."""
@@ -250,8 +252,9 @@ class RunEngine:
             work.cancelled = True
 
     def _claim(self, beats: dict[str, int]) -> None:
-        for lost in self._queue.of(self.executor) - self.working:
-            self._launch(lost)  # its workflow could not be started, or its end could not be recorded
+        with self._launching:
+            for lost in self._queue.of(self.executor) - self.working:
+                self._launch(lost)  # its workflow could not be started, or its end could not be recorded
         if not self._room:
             return
         dead = self._heartbeats.dead(self._queue.owners(), beats)
@@ -265,6 +268,13 @@ class RunEngine:
 
     def _launch(self, run_id: str) -> None:
         self._work[run_id] = Work(self.runner.records.journal(run_id, self.executor))
+        try:
+            self._start_workflow(run_id)
+        except BaseException:
+            del self._work[run_id]
+            raise
+
+    def _start_workflow(self, run_id: str) -> None:
         status = DBOS.get_workflow_status(run_id)
         if status is not None and status.status not in _OVER:
             DBOS.resume_workflow(run_id, queue_name=self.executor)
