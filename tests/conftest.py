@@ -131,6 +131,15 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
+def chromium():
+    """Where Chromium is."""
+    found = shutil.which("chromium")
+    if found is None:
+        _unavailable("browser", "Chromium is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
 def peer():
     """Import another project's library, ``peer("pandas")``; a test that needs it skips, or fails where required."""
 

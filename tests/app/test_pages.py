@@ -344,11 +344,8 @@ def test_the_script_of_a_run_s_page_knows_every_type_of_event(client):
     assert handled == {*get_args(EventType), "run.progress"} - {"run.queued", "alphas.ranked"}
 
 
-def test_a_browser_shows_the_run_as_text(own, serve):
+def test_a_browser_shows_the_run_as_text(own, serve, chromium):
     """The page after its script: what the log says, and what was written to be markup as text."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed")
     with Records.open(Settings(home=own).records_url) as records:
         [run], _ = records.runs()
         counts = Counter(event.type for event in records.events(run.id))
