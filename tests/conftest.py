@@ -260,7 +260,7 @@ def listing():
     return read
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Begin ``alphaagent`` in a process that ends with the tests at the latest: ``start(home, *arguments)``."""
     processes = []
@@ -283,7 +283,7 @@ def start(tmp_path_factory):
         process.communicate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serve(start):
     """Start the service on a free port: ``serve(home)``."""
 
