@@ -338,6 +338,6 @@ def _configuration(url: str, executor: str) -> DBOSConfig:
         system_database_url=url,
         executor_id=executor,
         application_version=PROTOCOL,
-        notification_listener_polling_interval_sec=POLL_SECONDS,
+        notification_listener_polling_interval_sec=0.1,  # as long does it take to end
         log_level="WARNING",
     )
