@@ -132,7 +132,6 @@ class RunEngine:
         DBOS(config=_configuration(self.runner.settings.workflows_url, self.executor))
         DBOS.listen_queues([self.executor])
         DBOS.launch()
-        DBOS.register_queue(self.executor, polling_interval_sec=POLL_SECONDS)
         for thread in self._threads:
             thread.start()
 
@@ -167,6 +166,7 @@ class RunEngine:
             time.sleep(0.02)
         self.runner.laboratories.close()
         self._queue.leave(self.executor)  # which shuts out those that have not stopped
+        DBOS.delete_queue(self.executor)
         DBOS.destroy()
         _current.remove(self)
 
@@ -277,6 +277,8 @@ class RunEngine:
     def _start_workflow(self, run_id: str) -> None:
         status = DBOS.get_workflow_status(run_id)
         if status is not None and status.status not in _OVER:
+            # Not before it is needed: all processes read the list of queues every second, so it must not grow.
+            DBOS.register_queue(self.executor, polling_interval_sec=POLL_SECONDS)
             DBOS.resume_workflow(run_id, queue_name=self.executor)
             return
         if status is not None:

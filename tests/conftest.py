@@ -280,7 +280,8 @@ def start(tmp_path_factory):
     yield begin
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.fixture(scope="module")

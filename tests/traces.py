@@ -41,6 +41,9 @@ _ANSWERS = {
 }
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
+_OF_PROCESSES = {  # columns that tell of the process that worked on a run, and of when what it told was summed up
+    "seconds", "executor", "progress", "final_rounds", "final_candidates", "event_bytes", "pruned_at",
+}  # fmt: skip
 _SECONDS = re.compile(r'"seconds": ?[0-9.e-]+')
 
 
@@ -90,7 +93,7 @@ def traces(home, without=()):
         tables = [name for (name,) in records.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
         for table in ["runs", *(name for name in tables if name not in {"runs", *without})]:
             columns = [row[1] for row in records.execute(f"PRAGMA table_info({table})")]
-            kept = ", ".join(f'"{name}"' for name in columns if name not in {"seconds", "executor", "progress"})
+            kept = ", ".join(f'"{name}"' for name in columns if name not in _OF_PROCESSES)
             rows = records.execute(f"SELECT {kept} FROM {table} ORDER BY rowid").fetchall()
             found[table] = [tuple(map(plain, row)) for row in rows]
     return found

@@ -29,7 +29,7 @@ _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
 _VOLATILE = {
     "seconds", "executor", "created_at", "started_at", "finished_at", "at", "seq", "position", "number", "key",
-    "progress",
+    "progress", "final_rounds", "final_candidates", "event_bytes", "pruned_at",
 }  # fmt: skip
 _OF_PROCESSES = {"run.resumed", "model.called", "alphas.ranked"}  # events of a process, not of the research
 

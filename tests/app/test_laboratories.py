@@ -268,6 +268,40 @@ def test_who_asks_again_has_the_same_worker_until_it_was_idle_for_long(open_labo
     assert the_worker() != worker
 
 
+def test_whether_workers_can_start_is_tried_where_none_was_seen_to(open_laboratories, snapshot, monkeypatch):
+    laboratories = open_laboratories()
+    python = sys.executable
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(WorkerError, match="it ended with status 1"):
+        laboratories.check()
+    monkeypatch.setattr("sys.executable", "/bin/absent")
+    with pytest.raises(WorkerError, match="no worker process could be started"):
+        laboratories.check()
+    monkeypatch.setattr("sys.executable", python)
+    laboratories.check()
+    assert not workers(os.getpid())  # the one that was tried has ended
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    laboratories.check()  # one was seen to start just now
+    with pytest.raises(WorkerError):
+        assert laboratories.of(snapshot, UNIVERSE).dates
+    with pytest.raises(WorkerError):  # since then one was seen not to
+        laboratories.check()
+    monkeypatch.setattr("sys.executable", python)
+    assert len(laboratories.of(snapshot, UNIVERSE).dates)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    laboratories.check()
+
+
+def test_a_worker_that_does_not_come_up_is_not_waited_for_for_ever(open_laboratories, tmp_path, monkeypatch):
+    asleep = tmp_path / "asleep"
+    asleep.write_text("#!/bin/sh\nexec sleep 1000\n")
+    asleep.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(asleep))
+    monkeypatch.setattr("app.laboratories.STARTING_SECONDS", 0.1)
+    with pytest.raises(WorkerError, match="did not start within"):
+        open_laboratories().check()
+
+
 def test_where_no_worker_can_start_it_is_no_formula_s_fault(open_laboratories, snapshot, monkeypatch):
     one = open_laboratories().of(snapshot, UNIVERSE)
     for command in ("/bin/false", "/bin/absent"):

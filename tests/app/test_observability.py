@@ -24,11 +24,14 @@ from pydantic import BaseModel, SecretStr
 
 from app import logs
 from app.metrics import Metrics
+from app.runner import current_user
 from app.service import create_service
 from app.settings import Settings
+from storage.principal import LOCAL
 from storage.records import Records
 from tests.local import local_client
 from tests.logs import lines, troubles
+from tests.processes import until
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"direction": "volume shocks", "market": "small", "seed": 2, "budget": {"rounds": 2, "candidates": 3}}
@@ -86,6 +89,11 @@ def test_a_damaged_market_is_named_and_the_last_one_is_missed(client, home):
     assert "none has been imported" in unready(client, "market")
 
 
+def test_that_no_worker_can_start_is_missed(client, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    assert "no worker process could be started" in unready(client, "worker")
+
+
 def test_records_that_are_not_as_they_should_be_are_missed(client, home):
     with closing(sqlite3.connect(home / "records.sqlite")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
@@ -140,6 +148,15 @@ def test_figures_are_those_of_the_process(mined):
     )
 
 
+def test_open_streams_are_counted(mined):
+    service, _, _ = mined
+    assert figures(service)["alphaagent_sse_subscribers"] == 0
+    with httpx.stream("GET", f"{service.url}/events") as stream:
+        assert stream.status_code == 200
+        assert figures(service)["alphaagent_sse_subscribers"] == 1
+    until(lambda: figures(service)["alphaagent_sse_subscribers"] == 0)
+
+
 def test_clients_do_not_choose_labels(mined):
     service, _, _ = mined
     before = len(figures(service))
@@ -169,6 +186,12 @@ def test_a_request_keeps_its_id(client, given):
     answer = client.get("/runs/nope", headers={"X-Request-ID": given})
     assert answer.headers.get_list("x-request-id") == [given]
     assert answer.json()["request_id"] == given
+
+
+def test_the_audit_log_tells_by_which_request_something_was_done(client):
+    client.post("/runs", json=SHORT, headers={"X-Request-ID": "the-one"})
+    [entry] = client.get("/audit").json()["items"]
+    assert (entry["act"], entry["request_id"]) == ("run.submitted", "the-one")
 
 
 @pytest.mark.parametrize("given", [None, "", "x" * 65, "a b", "a\tb", '{"a": 1}', "é".encode()])
@@ -208,6 +231,7 @@ def test_the_log_tells_what_happened_in_lines_of_json(new_home, serve):
     assert requests[2]["request_id"] == "mine"
     assert len({line["request_id"] for line in requests}) == 5
     assert all(line["ms"] >= 0 for line in requests)
+    assert {line["user"] for line in requests} == {current_user()}
     assert [line["event"] for line in told if line.get("run_id") == run_id] == ["run started", "run ended"]
     [trouble] = troubles(noise)
     assert failed.status_code == 500
@@ -215,6 +239,32 @@ def test_the_log_tells_what_happened_in_lines_of_json(new_home, serve):
     assert "no such table: alphas" in trouble["exception"]
     assert "Traceback" in trouble["exception"]
     assert "in-the-query" not in noise
+
+
+def test_a_worker_takes_up_what_a_killed_server_has_left_and_says_so(new_home, serve, start):
+    home = new_home()
+    service = serve(home)
+    run_id = service.post(**{**SHORT, "budget": {"rounds": 1000}}).json()["id"]
+    until(lambda: service.get(f"/runs/{run_id}").json()["rounds"])
+    service.process.kill()
+    service.process.communicate()
+    worker = start(home, "work")
+    assert "works on up to" in worker.stdout.readline()
+    with Records.open(Settings(home=home).records_url) as records:
+        before = records.run(run_id).rounds
+        until(lambda: records.run(run_id).rounds > before)
+        records.queue.cancel(run_id, LOCAL)
+        until(lambda: records.run(run_id).status == "cancelled")
+        assert records.census.counts().recoveries == 1
+    worker.send_signal(SIGTERM)
+    _, noise = worker.communicate(timeout=10)
+    assert worker.returncode == 0
+    told = lines(noise)
+    assert [line["event"] for line in (told[0], told[-1])] == ["worker started", "worker stopped"]
+    of_run = [line for line in told if line.get("run_id") == run_id]
+    assert [line["event"] for line in of_run] == ["run resumed", "run ended"]
+    assert (of_run[-1]["status"], of_run[-1]["stopped"]) == ("cancelled", "cancelled")
+    assert troubles(noise) == []
 
 
 SECRETS = {

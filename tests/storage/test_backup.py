@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.service.kills import gaps, trace
 from factors.errors import DataError, SettingError
 from storage.backup import back_up, restore
 from storage.markets import open_market
 from storage.records import Records
 from storage.runs import RunRequest
+from tests.processes import until
 
 ROOT = Path(__file__).parents[2]
 # Counts in the records, and only then notes beside them how far it has come: as a run and its checkpoints do.
@@ -166,6 +168,26 @@ def test_a_backup_of_a_server_at_work_is_a_state_that_it_was_in(new_home, serve,
     assert [restored[name] for name in markets] == [original[name] for name in markets]
     with Records.open(url(tmp_path / "again")) as records:
         assert records.run(run["id"]).evaluations == len(then["evaluations"])
+
+
+def test_a_run_that_goes_on_from_a_backup_ends_as_one_that_was_not_cut_off(new_home, serve, cli, tmp_path):
+    home, again = new_home(), tmp_path / "again"
+    service = serve(home)
+    budget = {"rounds": 4, "candidates": 4}
+    run_id = service.post(direction="volume shocks", market="small", seed=2, budget=budget).json()["id"]
+    until(lambda: service.get(f"/runs/{run_id}").json()["rounds"])
+    assert cli(home, "backup", tmp_path / "backup").status == 0
+    list(service.lines(run_id))
+    service.process.kill()
+    service.process.communicate()
+    assert cli(again, "restore", tmp_path / "backup").status == 0
+    with Records.open(url(again)) as records:
+        assert (records.run(run_id).status, records.run(run_id).finished_at) == ("running", None)
+    restored = serve(again)
+    list(restored.lines(run_id))
+    assert restored.get(f"/runs/{run_id}").json()["status"] == "succeeded"
+    assert trace(url(again)) == trace(url(home))
+    assert gaps(url(again)) == 0
 
 
 def test_a_damaged_backup_leaves_no_trace(home, backup, tmp_path, listing):
