@@ -1,6 +1,5 @@
 """Binding a port and running the service on it."""
 
-import asyncio
 import gc
 import logging
 import os
@@ -136,6 +135,6 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await drain(self._service)
         await super().shutdown(sockets)
-        await asyncio.to_thread(self._close_tracing)
+        self._close_tracing()  # while nothing else runs: requests that were given up would tell of that at length
         # Told here, as uvicorn lets the signal that stopped it end the process.
         logger.info("service stopped")

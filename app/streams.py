@@ -23,6 +23,7 @@ from typing import Final, ParamSpec, Self, TypeVar
 from app.topics import OneRun, RunsOf, Scope, Topic, chunks, frame, progress_frame
 from storage.feed import ENDS, NO_RUN, Entry, Position
 from storage.records import Records
+from storage.runs import PrunedError
 
 logger = logging.getLogger(__name__)
 
@@ -114,22 +115,31 @@ class Streams:
                     return
                 place, upto = topic.told, self._position(scope)
                 since = position or Position(upto.newest, dict.fromkeys(upto.seqs, 0))
-                async with aclosing(self._between(scope, since, upto)) as replayed:
-                    async for chunk in replayed:
-                        yield chunk
+                try:
+                    async with aclosing(self._between(scope, since, upto)) as replayed:
+                        async for chunk in replayed:
+                            yield chunk
+                except PrunedError:
+                    return  # who comes back is told so
                 position = upto
             async with aclosing(self._live(topic, place)) as live:
                 async for chunk in live:
                     yield chunk
 
     async def _between(self, scope: Scope, since: Position, upto: Position) -> AsyncGenerator[bytes]:
-        """The frames of the events between two positions, run by run, read from the log a page at a time."""
+        """The frames of the events between two positions, run by run, read from the log a page at a time.
+
+        Raises:
+            PrunedError: some of those of the one run that is asked for were removed meanwhile.
+        """
         newest, seqs = since.newest, dict(since.seqs)
         for run_id in await asyncio.to_thread(scope.runs, self._feed, since, upto):
             newest = max(newest, run_id)
             last, seq, more = upto.seqs.get(run_id), seqs.get(run_id, 0), True
             while more and (last is None or seq < last):
                 page = await asyncio.to_thread(self._feed.events, run_id, seq, PAGE)
+                if isinstance(scope, OneRun) and page and page[-1].seq != seq + len(page):
+                    raise PrunedError(f"events of run {run_id} were removed")
                 more, frames = len(page) == PAGE, []
                 for entry in page:
                     if last is None or entry.seq <= last:

@@ -127,9 +127,10 @@ class Feed:
             return new, self._read(connection, behind, limit)
 
     def events(self, run_id: str, after: int, limit: int) -> list[Entry]:
-        """At most ``limit`` events of a run with numbers above ``after``, in order."""
+        """At most ``limit`` events of a run with numbers above ``after``, in order; some may have been removed."""
+        at = (events.c.run_id == run_id) & (events.c.seq > after)
         with reading(self._engine) as connection:
-            return self._read(connection, {run_id: after}, limit)
+            return [_entry(row) for row in connection.execute(_ENTRIES.where(at).order_by(events.c.seq).limit(limit))]
 
     def ends(self, run_ids: Iterable[str]) -> dict[str, int]:
         """The number of the last event of each of these runs that has one."""
@@ -149,6 +150,11 @@ class Feed:
         return sorted(map(_entry, connection.execute(_BEHIND[connection.dialect.name], given)))
 
 
+_ENTRIES: Final = select(
+    events.c.run_id, events.c.seq, events.c.type, events.c.at, type_coerce(events.c.data, Text).label("text")
+)
+
+
 def _behind(places: TableValuedAlias) -> Select[Any]:
     """Events with numbers above those of ``places``, at most ``limit`` of each run.
 
@@ -156,8 +162,7 @@ def _behind(places: TableValuedAlias) -> Select[Any]:
     """
     first = cast(places.c.value, Integer)
     at = (events.c.run_id == places.c.key) & (events.c.seq > first) & (events.c.seq <= first + bindparam("limit"))
-    text = type_coerce(events.c.data, Text).label("text")
-    return select(events.c.run_id, events.c.seq, events.c.type, events.c.at, text).where(at)
+    return _ENTRIES.where(at)
 
 
 def _behind_on_sqlite() -> Select[Any]:

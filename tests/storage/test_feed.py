@@ -11,6 +11,7 @@ from factors.errors import SettingError
 from storage.feed import _BEHIND, NO_RUN, Position
 from storage.principal import Principal
 from storage.records import Records
+from storage.retention import Retention
 from storage.runs import Progress, RunRequest
 
 
@@ -87,6 +88,15 @@ def test_the_feed_gives_of_each_run_what_is_behind_its_place_and_no_more_than_as
     assert told(entries) == [(second, 1), (second, 2), (over, 1), (over, 2)]
     assert records.feed.since(over, {}, 9) == ([], [])
     assert told(records.feed.events(over, 1, 9)) == [(over, 2), (over, 3)]
+
+
+def test_of_a_run_whose_events_were_removed_those_are_given_that_stay(records):
+    run_id = begin(records)
+    add(records, run_id, 50)
+    records.journal(run_id, "host:1").finish("succeeded")
+    records.pruner.prune(Retention(days=0))
+    assert told(records.feed.events(run_id, 1, 9)) == [(run_id, 2), (run_id, 53)]
+    assert told(records.feed.events(run_id, 3, 9)) == [(run_id, 53)]
 
 
 def test_now_is_where_the_open_runs_are(records):
