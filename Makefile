@@ -25,8 +25,8 @@ mine: setup ## build the demo market, mine it for about a minute, print the lead
 	$(BIN)/alphaagent data demo
 	$(BIN)/alphaagent mine "volume that comes with gains, and closes near the top of the day's range" --market demo --rounds 20 --candidates 8 --seed 7
 
-test: setup ## run the whole test suite, a process on each core
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: setup ## run the whole test suite, in three processes, as some of its tests wait for servers
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: setup ## give the parser a million texts, about seven minutes
 	$(BIN)/python -m tests.fuzz_parse

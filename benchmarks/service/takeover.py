@@ -14,7 +14,7 @@ RUN = {
     "direction": "volume that comes with gains",
     "seed": 7,
     "model": "offline",
-    "budget": {"rounds": 3, "candidates": 4, "attempts": 1},
+    "budget": {"rounds": 2, "candidates": 4, "attempts": 1},
 }
 
 

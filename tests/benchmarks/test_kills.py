@@ -1,5 +1,6 @@
 """A killed run ends as an uninterrupted one, on both databases, played by a search and by a model."""
 
+import os
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ from benchmarks.service.kills import Kills, at_commits, at_moments, gaps, gravey
 from benchmarks.service.model import Model
 from storage.engine import connect, writing
 
-KILLS = 10  # of each test, three of which make thirty
+KILLS = int(os.environ.get("ALPHAAGENT_KILLS", "2"))  # of each test; python -m benchmarks.service has more
 
 
 @pytest.fixture
