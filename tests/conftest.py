@@ -131,6 +131,13 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
+def endurance():
+    """Whether tests that take a minute each are to be run; they skip otherwise."""
+    if not os.environ.get("ALPHAAGENT_ENDURANCE"):
+        pytest.skip("takes a minute or more: make endurance")
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """Where Chromium is."""
     found = shutil.which("chromium")
