@@ -100,6 +100,12 @@ const tell = {
 };
 
 const events = new EventSource(`/runs/${element("run").dataset.id}/events`);
+events.addEventListener("open", () => {  // from here on the events are counted instead
+  for (const id of ["rounds", "judged", "evaluated", "accepted", "calls"]) element(id).textContent = 0;
+}, { once: true });
+events.addEventListener("error", () => {
+  if (events.readyState === EventSource.CLOSED && !rounds.size) element("stage").textContent = "its events are not kept any more, or not to be had now";
+});
 for (const [type, handle] of Object.entries(tell)) {
   events.addEventListener(type, (event) => handle(JSON.parse(event.data).data));
 }

@@ -15,6 +15,7 @@ from app.runner import Runner, mine_here
 from app.service import create_service
 from app.settings import Settings
 from storage.records import Records
+from storage.retention import Retention
 from storage.runs import Budget, EventType, RunRequest
 from tests.local import local_client
 
@@ -352,26 +353,42 @@ def test_a_browser_shows_the_run_as_text(own, serve, chromium):
     with closing(sqlite3.connect(own / "records.sqlite")) as connection, connection:
         named = "UPDATE events SET data = json_set(data, '$.candidate.name', ?) WHERE type = 'candidate.drafted'"
         connection.execute(named, (SCRIPT,))
-    served = serve(own)
-    page = subprocess.run(
-        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom",
-         f"{served.url}/mining/{run.id}"],
-        capture_output=True, text=True, timeout=60, check=True,
-    ).stdout  # fmt: skip
-    served.process.terminate()
-    assert '<span id="status" class="succeeded">succeeded</span>' in page
-    shown = {
-        name: int(re.search(rf'id="{name}">(\d+)<', page)[1]) for name in ("rounds", "judged", "evaluated", "accepted")
-    }
-    assert shown == {
+    expected = {
         "rounds": 3,
         "judged": counts["candidate.judged"],
         "evaluated": counts["candidate.evaluated"],
         "accepted": len(run.accepted),
     }
+    page = browsed(own, serve, chromium, run.id)
+    assert '<span id="status" class="succeeded">succeeded</span>' in page
+    assert shown(page) == expected
     assert page.count("&lt;script&gt;alert('1')&lt;/script&gt;") == counts["candidate.drafted"]
     assert page.count("<script") == 1
     assert all(f'href="/library/{factor_id}"' in page for factor_id in run.accepted)
+    with Records.open(Settings(home=own).records_url) as records:
+        assert records.pruner.prune(Retention(days=0)) == [run.id]
+    page = browsed(own, serve, chromium, run.id)
+    assert "its events are not kept any more" in re.search(r'id="stage"[^>]*>([^<]*)<', page)[1]
+    assert shown(page) == expected
+
+
+def browsed(home, serve, chromium, run_id):
+    """A run's page after its script."""
+    served = serve(home)
+    page = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom",
+         f"{served.url}/mining/{run_id}"],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    served.process.terminate()
+    served.process.communicate()
+    return page
+
+
+def shown(page):
+    """The counts of a run's page."""
+    names = ("rounds", "judged", "evaluated", "accepted")
+    return {name: int(re.search(rf'id="{name}">(\d+)<', page)[1]) for name in names}
 
 
 # bars
