@@ -30,7 +30,7 @@ test: setup ## run the whole test suite, in three processes, as some of its test
 
 endurance: setup ## run what is too long for every day: kills, servers that are lost, 200 cases an operation, some ten minutes
 	ALPHAAGENT_ENDURANCE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/benchmarks/test_kills.py \
-		tests/benchmarks/test_takeover.py tests/app/test_engine.py tests/app/test_openapi.py
+		tests/benchmarks/test_takeover.py tests/app/test_engine.py tests/app/test_openapi.py tests/app/test_streams.py tests/test_real_data.py
 
 fuzz: setup ## give the parser a million texts, about seven minutes
 	$(BIN)/python -m tests.fuzz_parse

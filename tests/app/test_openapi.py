@@ -31,7 +31,7 @@ STREAMS = r"/events$"  # which have no end; see tests/app/test_streams.py
 WHOLE = schemathesis.openapi.from_dict(DOCUMENT).exclude(path_regex=STREAMS)
 OPERATIONS = [found.ok() for found in WHOLE.get_all_operations()]
 OPERATIONS.sort(key=lambda operation: operation.method == "delete")  # when the others have seen what is there
-CASES = 200 if os.environ.get("ALPHAAGENT_ENDURANCE") else 15  # of each operation
+CASES = 200 if os.environ.get("ALPHAAGENT_ENDURANCE") else 5  # of each operation
 STEPS = 150  # of all conversations together
 CHECKS = [
     not_a_server_error,
