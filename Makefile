@@ -28,9 +28,9 @@ mine: setup ## build the demo market, mine it for about a minute, print the lead
 test: setup ## run the whole test suite, in three processes, as some of its tests wait for servers
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-endurance: setup ## run what is too long for every day: kills, servers that are lost, 200 cases an operation, some ten minutes
-	ALPHAAGENT_ENDURANCE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/benchmarks/test_kills.py \
-		tests/benchmarks/test_takeover.py tests/app/test_engine.py tests/app/test_openapi.py tests/app/test_streams.py tests/test_real_data.py
+endurance: setup ## run what is too long for every day, some fifteen minutes
+	ALPHAAGENT_ENDURANCE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+		$$(grep -rl '"endurance"' tests --include 'test_*.py')
 
 fuzz: setup ## give the parser a million texts, about seven minutes
 	$(BIN)/python -m tests.fuzz_parse

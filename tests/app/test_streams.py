@@ -32,6 +32,8 @@ from storage.runs import EventType, Progress, RunRequest
 from tests.logs import troubles
 from tests.telling import WRITER, beating
 
+pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
+
 LONG = "a message of an endpoint that fails " * 150
 
 
