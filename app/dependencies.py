@@ -1,6 +1,6 @@
 """What routes are given of the service that they belong to."""
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -8,33 +8,24 @@ from fastapi import Depends, Request
 from app.runner import Runner
 from app.streams import Streams
 
-
-def _runner(request: Request) -> Runner:
-    runner = request.app.state.runner
-    if not isinstance(runner, Runner):
-        raise TypeError("the service has not started")
-    return runner
+Kept = TypeVar("Kept")
 
 
-Shared = Annotated[Runner, Depends(_runner)]
+class _OfService(Generic[Kept]):
+    """The dependency of a route on what the service keeps in its state under a name."""
+
+    def __init__(self, name: str, kind: type[Kept]) -> None:
+        self._name, self._kind = name, kind
+
+    async def __call__(self, request: Request) -> Kept:
+        """What is kept; ``TypeError`` where the service has not started."""
+        found = getattr(request.app.state, self._name)
+        if not isinstance(found, self._kind):
+            raise TypeError("the service has not started")
+        return found
 
 
-def _evaluations(request: Request) -> CapacityLimiter:
-    limiter = request.app.state.evaluations
-    if not isinstance(limiter, CapacityLimiter):
-        raise TypeError("the service has not started")
-    return limiter
-
-
+Shared = Annotated[Runner, Depends(_OfService("runner", Runner))]
 #: threads for requests that wait for a worker process, apart from those of all others, which they must not use up
-Evaluations = Annotated[CapacityLimiter, Depends(_evaluations)]
-
-
-def _streams(request: Request) -> Streams:
-    streams = request.app.state.streams
-    if not isinstance(streams, Streams):
-        raise TypeError("the service has not started")
-    return streams
-
-
-Followed = Annotated[Streams, Depends(_streams)]
+Evaluations = Annotated[CapacityLimiter, Depends(_OfService("evaluations", CapacityLimiter))]
+Followed = Annotated[Streams, Depends(_OfService("streams", Streams))]

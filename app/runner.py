@@ -247,14 +247,6 @@ def operator() -> Principal:
     return Principal(current_user(), "admin")
 
 
-def shall_end(stop: Callable[[], bool]) -> bool:
-    """Whether a run shall end or stop where it stands, for those who must not raise."""
-    try:
-        return stop()
-    except SuspendedError:
-        return True
-
-
 def readable(factor: Factor, fields: Collection[str]) -> bool:
     """Whether these are the columns of a factor that was accepted on an earlier snapshot."""
     try:

@@ -76,7 +76,9 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
             _Server(service, close_tracing).run(sockets=[listener])
         finally:
             gc.unfreeze()
-            _end(service.state.engine)
+            engine = getattr(service.state, "engine", None)
+            if engine is not None:  # it has none where the service could not start, which is told of by itself
+                _end(engine)
 
 
 def run_worker(settings: Settings) -> None:

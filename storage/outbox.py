@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row, Select, exists, insert, select, 
 from uuid_utils import uuid7
 
 from storage.engine import reading, writing
+from storage.principal import holds
 from storage.runs import TERMINAL, RunEvent
 from storage.schema import deliveries, events, runs, tokens, webhooks
 
@@ -54,8 +55,7 @@ def _wanting(connection: Connection, event: RunEvent) -> list[str]:
     """
     run = connection.execute(select(runs.c.user, runs.c.private).where(runs.c.id == event.run_id)).one()
     # Locked against deletion alone, or one deleted meanwhile would fail the run whose event this is.
-    lasting = tokens.c.revoked_at.is_(None) & (tokens.c.expires_at.is_(None) | (tokens.c.expires_at > event.at))
-    belongs = exists().where(tokens.c.user == webhooks.c.user, lasting) | ~exists(select(tokens.c.id))
+    belongs = exists().where(tokens.c.user == webhooks.c.user, holds(event.at)) | ~exists(select(tokens.c.id))
     query = select(webhooks.c.id, webhooks.c.events).where(webhooks.c.disabled_at.is_(None), belongs)
     if run.private:
         query = query.where(webhooks.c.user == run.user)

@@ -11,13 +11,13 @@ from hmac import compare_digest
 from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
-from sqlalchemy import Connection, Engine, Row, Select, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, delete, insert, select, update
 
 from factors.errors import NotFoundError
 from storage import audit, idempotency, spending
 from storage.engine import reading, writing
 from storage.idempotency import Once
-from storage.principal import Principal, Role
+from storage.principal import Principal, Role, holds
 from storage.runs import Quota
 from storage.schema import quotas, sessions, tokens
 
@@ -70,8 +70,9 @@ class People:
         """Whether what somebody showed still holds: the token of that id, or for ``None`` that there is no token."""
         if token_id is None:
             return not self.has_tokens()
+        at = (tokens.c.id == token_id) & holds(datetime.now(UTC))
         with reading(self._engine) as connection:
-            return connection.scalar(select(tokens.c.id).where(tokens.c.id == token_id, _valid())) is not None
+            return connection.scalar(select(tokens.c.id).where(at)) is not None
 
     def has_tokens(self) -> bool:
         """Whether a token was ever made; one that was revoked counts, as a team without keys is not open again."""
@@ -117,8 +118,9 @@ class People:
         found = _KEY.fullmatch(key)
         if found is None:
             return None
+        at = (tokens.c.id == found[1]) & holds(datetime.now(UTC))
         with reading(self._engine) as connection:
-            row = connection.execute(_select(tokens.c.hash).where(tokens.c.id == found[1], _valid())).one_or_none()
+            row = connection.execute(_select(tokens.c.hash).where(at)).one_or_none()
         if row is None or not compare_digest(row.hash, _digest(found[2])):
             return None
         return self._used(_token(row))
@@ -142,9 +144,10 @@ class People:
 
     def session(self, session: str) -> Token | None:
         """The token that a session was opened with, ``None`` where either has ended."""
-        open_ = (sessions.c.hash == _digest(session)) & (sessions.c.expires_at > datetime.now(UTC))
+        now = datetime.now(UTC)
+        at = (sessions.c.hash == _digest(session)) & (sessions.c.expires_at > now) & holds(now)
         with reading(self._engine) as connection:
-            row = connection.execute(_select().join_from(tokens, sessions).where(open_, _valid())).one_or_none()
+            row = connection.execute(_select().join_from(tokens, sessions).where(at)).one_or_none()
         return None if row is None else self._used(_token(row))
 
     def log_out(self, by: Principal, session: str) -> None:
@@ -203,11 +206,6 @@ def _quota(connection: Connection, user: str, defaults: Quota) -> Quota:
 
 def _select(*more: Any) -> Select[Any]:  # noqa: ANN401 - any column
     return select(*(tokens.c[name] for name in Token.model_fields), *more)
-
-
-def _valid() -> Any:  # noqa: ANN401 - a condition
-    unexpired = or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > datetime.now(UTC))
-    return tokens.c.revoked_at.is_(None) & unexpired
 
 
 def _token(row: Row[Any]) -> Token:

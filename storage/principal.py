@@ -1,9 +1,13 @@
 """Who acts: a user in a role, and what shows it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal, get_args
 
+from sqlalchemy import ColumnElement
+
 from storage.runs import Run
+from storage.schema import tokens
 
 Role = Literal["viewer", "researcher", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -39,6 +43,12 @@ class Principal:
     def sees(self, run: Run) -> bool:
         """Whether a run may be told of: a private one only to who owns it; see :func:`storage.rows.seen_by`."""
         return not run.private or self.owns(run)
+
+
+def holds(now: datetime) -> ColumnElement[bool]:
+    """That a token shows who somebody is at a time: it has neither ended nor been revoked."""
+    unexpired = tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)
+    return tokens.c.revoked_at.is_(None) & unexpired
 
 
 LOCAL: Final = Principal("local", "admin")

@@ -41,6 +41,11 @@ class Queue:
         Returns:
             The run's id, ``None`` where there is nothing for this executor to do.
         """
+        with reading(self._engine) as connection:
+            # Mostly there is nothing, and the write lock of SQLite is left to others.
+            free = runs.c.executor.is_(None) | runs.c.executor.in_(dead)
+            if connection.execute(select(runs.c.id).where(_OPEN, free).limit(1)).first() is None:
+                return None
         with writing(self._engine, _LOCK) as connection:
             _requeue(connection, dead)
             under_way = connection.execute(select(runs.c.id, runs.c.user, runs.c.executor).where(_RUNNING)).all()
@@ -112,18 +117,18 @@ class Queue:
 
     def forget(self, dead: Collection[str]) -> None:
         """Remove the heartbeats of executors that have left no runs behind."""
-        owners = select(runs.c.executor).where(runs.c.status.not_in(TERMINAL), runs.c.executor.is_not(None))
         with writing(self._engine) as connection:
-            connection.execute(delete(executors).where(executors.c.id.in_(dead), executors.c.id.not_in(owners)))
+            connection.execute(delete(executors).where(executors.c.id.in_(dead), executors.c.id.not_in(_OWNERS)))
 
     def owners(self) -> set[str]:
         """The executors of unfinished runs, also those whose heart has never beaten."""
-        owned = select(runs.c.executor).where(runs.c.status.not_in(TERMINAL), runs.c.executor.is_not(None)).distinct()
         with reading(self._engine) as connection:
-            return set(connection.scalars(owned))
+            return set(connection.scalars(_OWNERS))
 
 
 _RUNNING = runs.c.status == "running"
+_OPEN = runs.c.status.not_in(TERMINAL)
+_OWNERS = select(runs.c.executor).where(_OPEN, runs.c.executor.is_not(None)).distinct()
 
 
 def _is_deadly(connection: Connection, run_id: str) -> bool:

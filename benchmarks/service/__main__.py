@@ -15,13 +15,13 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from benchmarks.holdout import demo
 from benchmarks.service.fanout import fanout
 from benchmarks.service.health import health
 from benchmarks.service.kills import Graveyard, Kills, Strike, at_commits, at_moments, graveyard, trace
 from benchmarks.service.model import Model
 from benchmarks.service.takeover import takeover, undisturbed
 from factors.demo_market import demo_market
-from storage.markets import publish
 from tests import postgres
 
 MARKET = "small"
@@ -41,17 +41,8 @@ def main() -> None:
 def figures(folder: Path, *, quick: bool) -> dict[str, float]:
     """All figures, by name."""
     home = folder / "market"
-    market = demo_market(7, instruments=60, years=4)
-    publish(
-        home,
-        MARKET,
-        market.bars,
-        membership=market.membership,
-        sectors=market.sectors,
-        train_end=market.train_end,
-        valid_end=market.valid_end,
-        synthetic=True,
-    )
+    source = demo(demo_market(7, instruments=60, years=4), MARKET)
+    source.publish(home, source.name, train_end=source.train_end, valid_end=source.valid_end)
     server = postgres.start()  # type: ignore[no-untyped-call]
     try:
         done = killed(home, folder, server.database, 10 if quick else 100)

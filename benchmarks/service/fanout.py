@@ -8,10 +8,8 @@ import asyncio
 import json
 import multiprocessing
 import re
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
@@ -24,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.service.servers import server
+from benchmarks.service.servers import beating, server
 from factors.evaluation import Evaluation, Evidence, HorizonMetrics, SplitMetrics, Standing, YearMetrics
 from factors.hypothesis import Candidate, Hypothesis
 from factors.verdict import Check, Verdict
@@ -77,7 +75,7 @@ def fanout(subscribers: int = 1000, runs: int = 20, seconds: float = 20.0) -> Fa
     with TemporaryDirectory() as folder, ExitStack() as stack:
         many = stack.enter_context(server(Path(folder), ALPHAAGENT_QUOTA__STREAMS=str(2 * subscribers)))
         url = f"sqlite:///{folder}/records.sqlite"
-        stack.enter_context(_beating(url))
+        stack.enter_context(beating(url, EXECUTOR))
         with Records.open(url) as records:
             run_ids = [_begin(records) for _ in range(runs)]
         ready, joined = context.Pipe(duplex=False)
@@ -103,25 +101,6 @@ def _begin(records: Records) -> str:
     request = RunRequest(direction="volume shocks that overshoot", market="demo")
     run = records.create_run(request, universe="all", snapshot="s", seed=1, model="offline")
     return records.journal(run.id, EXECUTOR).start().id
-
-
-@contextmanager
-def _beating(url: str) -> Iterator[None]:
-    """Show that whoever writes the runs is alive, or the server would take them over."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        with Records.open(url) as records:
-            while not ended.wait(1.0):
-                records.queue.beat(EXECUTOR)
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _peak_memory(pid: int) -> int:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from storage.records import Records
 from storage.runs import TERMINAL
 
 COMMAND = (sys.executable, "-c", "from app.cli import main; main()")
@@ -59,6 +61,25 @@ class Server:
                 return run
             time.sleep(0.02)
         raise TimeoutError(f"run {run_id} has not got so far in {seconds:g} seconds")
+
+
+@contextmanager
+def beating(url: str, executor: str) -> Iterator[None]:
+    """Show that an executor is alive, or a server would take its runs over."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        with Records.open(url) as records:
+            while not ended.wait(1.0):
+                records.queue.beat(executor)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

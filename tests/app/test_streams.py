@@ -22,6 +22,7 @@ from app.runner import current_user
 from app.serving import listen
 from app.streams import HEARTBEAT, Streams
 from app.topics import BACKLOG
+from benchmarks.service.servers import beating
 from storage import rows
 from storage.events import StreamedEvent
 from storage.feed import NO_RUN, Position
@@ -30,10 +31,10 @@ from storage.records import Records
 from storage.retention import Retention
 from storage.runs import EventType, Progress, RunRequest
 from tests.logs import troubles
-from tests.telling import WRITER, beating
 
 pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
 
+WRITER = "another:1:0"
 LONG = "a message of an endpoint that fails " * 150
 
 
@@ -54,7 +55,7 @@ def served(new_home, serve):
 def log(served):
     """The records of the service, written from this process: to the service it is another."""
     url = f"sqlite:///{served.home}/records.sqlite"
-    with Records.open(url) as opened, beating(url):
+    with Records.open(url) as opened, beating(url, WRITER):
         yield opened
 
 

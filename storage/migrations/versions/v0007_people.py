@@ -49,6 +49,11 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("user", "key", name="idempotency_keys_pk"),
     )
+    _add_logs()
+
+
+def _add_logs() -> None:
+    """Add what can only be added to."""
     op.create_table(
         "retirements",
         sa.Column("factor_id", sa.Text, nullable=False),
