@@ -219,11 +219,11 @@ def written(document, key=""):
         yield document, key
 
 
-@pytest.mark.parametrize("direction", INJECTIONS[::40], ids=range(5))
-def test_payloads_stay_in_the_fields_that_people_and_models_write(mine, direction):
+def test_payloads_stay_in_the_fields_that_people_and_models_write(mine):
     """What is not free text is the same as in a run of harmless words, and nothing but the records is written."""
+    direction = "x " + " ".join(INJECTIONS[::40])[:1990]
     harmless, _, clean, _ = mine(Competent(), "--rounds", "8", "--directions", "2")
-    answer, events, home, server = mine(Hostile(), "--rounds", "8", "--directions", "2", direction=f"x {direction}")
+    answer, events, home, server = mine(Hostile(), "--rounds", "8", "--directions", "2", direction=direction)
     assert (answer.status, answer.json["status"], answer.json["rounds"]) == (0, "succeeded", 8)
     assert harmless.json["status"] == "succeeded"
     lines = {on_one_line(payload)[:60] for payload in INJECTIONS if len(on_one_line(payload)) > 12}

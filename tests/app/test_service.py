@@ -17,6 +17,7 @@ from app.panels import load_panel
 from app.runner import Runner
 from app.service import create_service
 from app.settings import Settings
+from benchmarks.service.servers import beating
 from factors.evaluator import evaluate
 from factors.hypothesis import Factor
 from factors.metrics import split_metrics
@@ -27,6 +28,7 @@ from storage.records import Records
 from storage.runs import Budget, RunRequest
 from tests.local import local_client
 from tests.logs import troubles
+from tests.problems import assert_problem
 
 BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
 SHORT = {**BODY, "budget": {"rounds": 2, "candidates": 3}}
@@ -57,17 +59,6 @@ def events_of(lines):
 
 def follow(client, run_id, **headers):
     return events_of(client.get(f"/runs/{run_id}/events", headers=headers).text.splitlines())
-
-
-def assert_problem(answer, status, *words):
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == status
-    assert problem["title"]
-    assert "\n" not in problem["detail"]
-    for word in words:
-        assert word in problem["detail"]
 
 
 # a run over HTTP
@@ -208,79 +199,13 @@ def test_the_service_describes_itself(client):
     assert entries["SMA(x, d: 1..1000)"]["expansion"] == "TS_MEAN(x, d)"
 
 
-# what is wrong with a request is a problem document, and nothing is recorded
-
-
-@pytest.mark.parametrize("path", ["/runs/nope", "/runs/nope/events", "/factors/nope", "/runs?cursor=nope", "/nowhere"])
-def test_what_is_not_there_is_404(client, path):
-    assert_problem(client.get(path), 404)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "words"),
-    [
-        (404, {**BODY, "market": "smal"}, ["no market 'smal'", "did you mean 'small'?"]),
-        (404, {**BODY, "universe": "csi300"}, ["csi300", "synthetic200"]),
-        (422, {**BODY, "market": "../small"}, ["market name"]),
-        (422, {**BODY, "market": "two\nlines"}, ["market name"]),
-        (422, {**BODY, "model": "gpt-5\n"}, ["gpt-5-mini"]),
-        (422, {**BODY, "direction": " \n"}, ["/direction"]),
-        (422, {**BODY, "direction": "x" * 2001}, ["/direction"]),
-        (422, {**BODY, "direction": "\ud800"}, ["/direction"]),
-        (422, {**BODY, "seed": -1}, ["/seed"]),
-        (422, {**BODY, "seed": 2**31}, ["/seed"]),
-        (422, {**BODY, "sead": 1}, ["/sead"]),
-        (422, {**BODY, "budget": {"rounds": 0}}, ["/budget/rounds"]),
-        (422, {**BODY, "budget": {"rounds": "many"}}, ["/budget/rounds"]),
-        (422, {**BODY, "budget": {"dollars": 5}}, ["/budget/dollars"]),
-        (422, {**BODY, "budget": None}, ["/budget"]),
-        (422, {**BODY, "limits": {"length": 121}}, ["limits.length must be at most 120"]),
-        (422, {**BODY, "limits": {"alignment": 0.1}}, ["limits.alignment must be at least 0.3"]),
-        (422, {**BODY, "limits": {"size": 5}}, ["/limits/size"]),
-        (422, {"market": "small"}, ["/direction"]),
-        (422, [], []),
-        (422, "momentum", []),
-        (422, None, []),
-    ],
-    ids=lambda value: str(value)[-40:] if isinstance(value, dict) else None,
-)
-def test_a_run_that_cannot_be_is_not_recorded(client, status, body, words):
-    answer = client.post("/runs", content=json.dumps(body), headers={"Content-Type": "application/json"})
-    assert_problem(answer, status, *words)
-    assert client.get("/runs").json()["items"] == []
+# what is refused for now
 
 
 def test_a_run_beyond_the_user_s_allowance_is_refused_for_now(new_home, serve):
     service = serve(new_home(), ALPHAAGENT_QUOTA__ROUNDS="0")
     assert_problem(service.post(**BODY), 429, "user rounds")
     assert service.get("/runs").json()["items"] == []
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b'{"direction": "x"', b"\xff\xfe", b"[" * 100_000])
-def test_a_body_that_is_no_json_is_not_recorded(client, text):
-    answer = client.post("/runs", content=text, headers={"Content-Type": "application/json"})
-    assert_problem(answer, answer.status_code)
-    assert answer.status_code in {400, 422}
-    assert client.get("/runs").json()["items"] == []
-
-
-@pytest.mark.parametrize("number", ["-1", "x", "1.5", "", "\u00b2", "9" * 19, "9" * 5000, "1 2"])
-def test_a_last_event_id_that_cannot_be_is_refused(client, number):
-    with Records.open(Settings().records_url) as records:
-        run = queue(records)
-    answer = client.get(f"/runs/{run.id}/events", headers={"Last-Event-ID": number.encode("latin-1")})
-    assert_problem(answer, 422, "Last-Event-ID")
-
-
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x"])
-def test_a_page_that_cannot_be_is_refused(client, query):
-    assert_problem(client.get(f"/factors?{query}"), 422, "/limit")
-
-
-def test_a_method_that_is_not_allowed_says_which_are(client):
-    answer = client.delete("/runs")
-    assert_problem(answer, 405)
-    assert set(answer.headers["allow"].split(", ")) & {"GET", "POST"}
 
 
 # what a process leaves behind
@@ -309,14 +234,16 @@ def test_runs_of_a_dead_process_are_taken_over_and_those_of_others_are_let_be(ne
         where = snapshot.id, snapshot.universe(None)
         running = records.journal(queue(records, *where).id, dead).start()
         waiting, ours, alive, remote = (queue(records, *where, name) for name in (dead, own, parent, elsewhere))
-    service = serve(home)
-    for run in (running, waiting, ours):
-        told = [kind for _, kind, _ in events_of(service.lines(run.id))]
-        assert told[-1] == "run.succeeded"
-        assert told.count("run.started") == 1
-        assert told.count("run.resumed") == (run is running)
-    for run in (alive, remote):
-        assert service.get(f"/runs/{run.id}").json()["status"] == "queued"
+    url = Settings(home=home).records_url
+    with beating(url, parent), beating(url, elsewhere):
+        service = serve(home)
+        for run in (running, waiting, ours):
+            told = [kind for _, kind, _ in events_of(service.lines(run.id))]
+            assert told[-1] == "run.succeeded"
+            assert told.count("run.started") == 1
+            assert told.count("run.resumed") == (run is running)
+        for run in (alive, remote):
+            assert service.get(f"/runs/{run.id}").json()["status"] == "queued"
 
 
 def test_a_stopped_server_leaves_what_runs_and_what_waits_to_the_next(new_home, serve):

@@ -30,7 +30,7 @@ from factors.measurement import measure
 from factors.parse import parse
 from storage.markets import open_market
 
-STREAMS, CANDIDATES, NOMINAL = 4, 2000, 0.05
+STREAMS, CANDIDATES, NOMINAL = 4, 1000, 0.05
 UNSUSPECTING = {"t_stat", "false_discovery", "deflated_sharpe", "persistence", "coverage", "turnover", "net_return"}
 
 
@@ -73,7 +73,7 @@ def test_where_there_is_nothing_to_find_the_gate_admits_no_more_than_its_rate(pa
 
 def test_days_that_hang_together_are_not_counted_as_so_many(panel, monkeypatch):
     """Formulas that change slowly, on labels that persist: without the lags of Newey and West p-values would lie."""
-    formulas = [[parse(text, tuple(panel.fields)) for text in SMOOTH]] * 60
+    formulas = [[parse(text, tuple(panel.fields)) for text in SMOOTH]] * 40
     assert 0.02 < rate(list(noise_streams(panel, correlated, formulas, seed=1)), significant) < 0.08
     monkeypatch.setattr(measurement, "newey_west_lags", lambda *_: 0)
     assert rate(list(noise_streams(panel, correlated, formulas, seed=1)), significant) > 0.08

@@ -1,6 +1,7 @@
 """Each fault of each agent in a whole run: one typed event, a valid end, and the next healthy answer is used."""
 
 import time
+from itertools import cycle
 
 import pytest
 from pydantic import SecretStr
@@ -15,9 +16,15 @@ from tests.chat_server import ChatServer
 pytestmark = pytest.mark.usefixtures("forget")
 KEY = "sk-canary-5301"
 SECONDS = 2.0
+AGENTS = ("idea", "factor", "revise", "judge", "feedback")
+FAULTS = [
+    *((f"{name}, whole", *case[:2], False) for name, case in WHOLE.items()),
+    *((f"{name}, in pieces", *case[:2], True) for name, case in IN_PIECES.items() if name not in WHOLE),
+]
+# Each fault meets one agent in a whole run, the agents in turn; tests/graphs/test_llm.py has each fault of each agent.
 CASES = [
-    *(pytest.param(*case[:2], False, id=f"{name}, whole") for name, case in WHOLE.items()),
-    *(pytest.param(*case[:2], True, id=f"{name}, in pieces") for name, case in IN_PIECES.items() if name not in WHOLE),
+    pytest.param(agent, *case, id=f"{agent}-{name}")
+    for agent, (name, *case) in zip(cycle(AGENTS), FAULTS, strict=False)
 ]
 WORDS = dict.fromkeys(("statement", "observation", "knowledge", "justification", "specification"), "volume is spent")
 JUDGED = {"hypothesis_description": 1, "hypothesis_reason": "-", "description_formula": 1, "formula_reason": "-"}
@@ -75,8 +82,7 @@ def run_of(bench_of, records):
         server.close()
 
 
-@pytest.mark.parametrize("agent", ["idea", "factor", "revise", "judge", "feedback"])
-@pytest.mark.parametrize(("fault", "kind", "stream"), CASES)
+@pytest.mark.parametrize(("agent", "fault", "kind", "stream"), CASES)
 def test_a_run_takes_note_of_the_fault_and_goes_on(run_of, agent, fault, kind, stream, mined):
     bench = run_of(Model(agent, fault), stream=stream)
     assert isinstance(bench, Workbench)

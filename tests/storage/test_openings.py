@@ -89,7 +89,7 @@ def logged(url, columns="*"):
 # what is seen
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_the_judge_sees_what_a_market_without_a_hold_out_would_show(tmp_path, records, seed):
     """Splits, suspensions, members, sectors and a listing after the end, put together again from the two files."""
     bars, tables = source(seed)
@@ -231,7 +231,6 @@ def clock(monkeypatch):
     return Clock
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/Los_Angeles"])
 @pytest.mark.parametrize(
     ("first", "second", "counts"),
     [
@@ -245,9 +244,9 @@ def clock(monkeypatch):
     ],
 )
 def test_openings_are_counted_by_the_quarter_of_the_calendar_in_utc(
-    records, ask, snapshot, clock, monkeypatch, zone, first, second, counts
+    records, ask, snapshot, clock, monkeypatch, first, second, counts
 ):
-    monkeypatch.setenv("TZ", zone)
+    monkeypatch.setenv("TZ", "Pacific/Auckland")  # where a quarter begins half a day earlier
     time.tzset()
     one, other = (accepted(records, snapshot, formula) for formula in ("RANK($open)", "RANK($low)"))
     clock.at = datetime.fromisoformat(f"{first}+00:00")
