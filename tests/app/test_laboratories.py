@@ -27,8 +27,6 @@ from storage.runs import Budget, RunRequest
 from tests.conftest import ROOT
 from tests.processes import content, status, until, workers
 
-pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
-
 FORMULAS = (
     "RANK($close - DELAY($close, 7))",
     "-DECAYLINEAR($return * TS_RANK($volume, 40), 5)",

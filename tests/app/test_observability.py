@@ -33,8 +33,6 @@ from tests.local import local_client
 from tests.logs import lines, troubles
 from tests.processes import until
 
-pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
-
 ROOT = Path(__file__).parents[2]
 SHORT = {"direction": "volume shocks", "market": "small", "seed": 2, "budget": {"rounds": 2, "candidates": 3}}
 

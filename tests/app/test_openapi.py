@@ -26,8 +26,6 @@ from storage.records import Records
 from storage.runs import RunRequest
 from storage.webhooks import WebhookRequest
 
-pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
-
 DOCUMENT = create_service(Settings()).openapi()
 STREAMS = r"/events$"  # which have no end; see tests/app/test_streams.py
 WHOLE = schemathesis.openapi.from_dict(DOCUMENT).exclude(path_regex=STREAMS)

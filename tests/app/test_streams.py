@@ -32,8 +32,6 @@ from storage.retention import Retention
 from storage.runs import EventType, Progress, RunRequest
 from tests.logs import troubles
 
-pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
-
 WRITER = "another:1:0"
 LONG = "a message of an endpoint that fails " * 150
 
@@ -47,8 +45,8 @@ def records(request, tmp_path):
 
 @pytest.fixture(scope="module")
 def served(new_home, serve):
-    """A running service."""
-    return serve(new_home(), ALPHAAGENT_QUOTA__STREAMS="5000")
+    """A running service, whose user may have many streams and leave many runs of another process unfinished."""
+    return serve(new_home(), ALPHAAGENT_QUOTA__STREAMS="5000", ALPHAAGENT_QUOTA__CONCURRENT_RUNS="5000")
 
 
 @pytest.fixture(scope="module")

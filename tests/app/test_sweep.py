@@ -18,8 +18,6 @@ from storage.retention import Pruner, Retention
 from storage.runs import TERMINAL, RunRequest
 from tests.processes import until
 
-pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
-
 SHORT = {"direction": "gaps", "market": "small", "seed": 2, "budget": {"rounds": 1, "candidates": 2}}
 NOW = timedelta(0)
 TOLD = ("run.queued", "run.started", "run.succeeded", "candidate.judged", "round.completed")

@@ -22,8 +22,6 @@ from storage.webhooks import WebhookRequest
 from tests.local import local_client
 from tests.receiver import HOST, URL, answer
 
-pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
-
 ROOT = Path(__file__).parents[2]
 QUICK = Pace(poll=0.02, answer=2, first_retry=0.05, attempts=4)
 RUN = {

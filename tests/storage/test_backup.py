@@ -22,8 +22,6 @@ from storage.records import Records
 from storage.runs import RunRequest
 from tests.processes import until
 
-pytestmark = pytest.mark.usefixtures("endurance")  # minutes of processes and servers
-
 ROOT = Path(__file__).parents[2]
 # Counts in the records, and only then notes beside them how far it has come: as a run and its checkpoints do.
 WRITE = """
