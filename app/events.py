@@ -14,6 +14,7 @@ from starlette.types import Send
 
 from app.auth import Viewer, visible_run
 from app.dependencies import Followed, Shared
+from app.problems import refusals
 from app.quotas import OneStream
 from factors.errors import SettingError
 from storage.events import StreamedEvent
@@ -63,10 +64,7 @@ _DOCUMENTED: dict[int | str, dict[str, Any]] = {
         "description": "Server-sent events; the data of each is one of these as JSON text, and `event` is its type. "
         "Comments keep the stream alive. `run.progress` has no id: it is not kept, and not told again.",
     },
-    "4XX": {
-        "description": "Client Error",
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    },
+    **refusals(429),
 }
 
 
@@ -76,7 +74,7 @@ routes = APIRouter(default_response_class=EventStream, responses=_DOCUMENTED, de
 @routes.get(
     "/runs/{run_id}/events",
     status_code=HTTPStatus.OK,
-    responses={204: {"description": "The run is over, and there is nothing more."}},
+    responses={204: {"description": "The run is over, and there is nothing more."}, **refusals(410)},
 )
 def get_run_events(
     run: Annotated[Run, Depends(visible_run)],

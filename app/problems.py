@@ -62,11 +62,45 @@ class Problem(BaseModel):
 
 
 def install(service: FastAPI) -> None:
-    """Answer every failure of a request with a problem document."""
+    """Answer every failure of a request with a problem document, and tell of them in the OpenAPI document."""
+    _document(service)
     service.add_exception_handler(AlphaAgentError, _domain)
     service.add_exception_handler(RequestValidationError, _invalid)
     service.add_exception_handler(HTTPException, _http)
     service.add_exception_handler(Exception, _internal)
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's own refusals for the OpenAPI document, which has those that follow from what it asks for by itself."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {"application/problem+json": {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def _document(service: FastAPI) -> None:
+    described = service.openapi
+
+    def openapi() -> dict[str, Any]:
+        if service.openapi_schema is None:
+            for path, operations in described()["paths"].items():
+                for operation in operations.values():
+                    operation["responses"] |= {str(status): told for status, told in _expected(path, operation).items()}
+            for unused in ("HTTPValidationError", "ValidationError"):
+                described()["components"]["schemas"].pop(unused, None)
+        return described()
+
+    service.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation has it
+
+
+def _expected(path: str, operation: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """The refusals that follow from what an operation asks for: who asks, ids, parameters and a body."""
+    statuses = [401, 403] if "security" in operation else []
+    statuses += [404] if "_id}" in path else []
+    statuses += [422] if "parameters" in operation or "requestBody" in operation else []
+    statuses += [400, 413] if "requestBody" in operation else []
+    return refusals(*statuses)
 
 
 def status_of(error: Exception) -> HTTPStatus:

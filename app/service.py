@@ -25,6 +25,7 @@ from app.metrics import Metrics
 from app.observation import Observed
 from app.pages import login, mining
 from app.paging import Limit, Page
+from app.problems import refusals
 from app.promotion import promote
 from app.settings import Settings
 from app.streams import Streams
@@ -93,7 +94,6 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
         summary="A team-shared alpha-mining server",
         lifespan=lifespan,
         telemetry={"operation_spans": False},
-        responses={"4XX": {"model": problems.Problem, "content": {"application/problem+json": {}}}},
     )
     service.state.metrics, service.state.open_streams = metrics, open_streams
     service.state.logins = login.Attempts()
@@ -117,7 +117,7 @@ def _once(key: str | None, act: str, body: BaseModel) -> Once | None:
     return None if key is None else Once.of(key, act, body)
 
 
-@routes.post("/runs", status_code=202)
+@routes.post("/runs", status_code=202, responses=refusals(404, 429))
 def post_run(
     body: RunRequest,
     request: Request,
@@ -133,7 +133,7 @@ def post_run(
     return run
 
 
-@routes.get("/runs")
+@routes.get("/runs", responses=refusals(404))
 def get_runs(principal: Viewer, runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Page[Run]:
     """The team's runs, newest first; private ones only of one's own."""
     items, following = runner.records.runs(limit, cursor, principal)
@@ -146,7 +146,7 @@ def get_run(run: Annotated[Run, Depends(visible_run)]) -> Run:
     return run
 
 
-@routes.post("/runs/{run_id}/cancel", status_code=202)
+@routes.post("/runs/{run_id}/cancel", status_code=202, responses=refusals(409))
 def post_cancel(run: Annotated[Run, Depends(own_run)], principal: Researcher, request: Request, runner: Shared) -> Run:
     """End a run: at once while it waits, otherwise within its next evaluation; it keeps what it has accepted."""
     run = runner.records.queue.cancel(run.id, principal)
@@ -154,7 +154,7 @@ def post_cancel(run: Annotated[Run, Depends(own_run)], principal: Researcher, re
     return run
 
 
-@routes.get("/factors")
+@routes.get("/factors", responses=refusals(404))
 def get_factors(
     _: Viewer, runner: Shared, market: str | None = None, limit: Limit = 50, cursor: str | None = None
 ) -> Page[LibraryFactor]:
@@ -171,7 +171,7 @@ def get_factor(factor_id: str, _: Viewer, runner: Shared) -> LibraryFactor:
     return with_status(runner.records, [runner.records.factor(factor_id)])[0]
 
 
-@routes.post("/factors/{factor_id}/promote")
+@routes.post("/factors/{factor_id}/promote", responses=refusals(409))
 def post_promotion(factor_id: str, principal: Admin, runner: Shared) -> Opening:
     """Ask the sealed hold-out about a factor, once and for good: it is live or rejected."""
     return promote(runner.settings, runner.records, factor_id, principal)
@@ -189,7 +189,7 @@ def get_promotion(factor_id: str, _: Viewer, runner: Shared) -> Opening | None:
     return runner.records.openings.of_factor(runner.records.factor(factor_id).id)
 
 
-@routes.get("/factors/{factor_id}/appraisal")
+@routes.get("/factors/{factor_id}/appraisal", responses=refusals(503))
 async def get_appraisal(factor_id: str, principal: Viewer, runner: Shared, evaluations: Evaluations) -> Appraisal:
     """All that is known of a factor in sample: its evaluation, its standing when it was tried, and robustness."""
 
@@ -216,7 +216,7 @@ def get_overfitting(run: Annotated[Run, Depends(visible_run)], runner: Shared) -
     return overfitting(runner.records, run, candidates)
 
 
-@routes.post("/evaluations")
+@routes.post("/evaluations", responses=refusals(404, 429, 503))
 async def post_evaluation(
     body: EvaluationRequest, principal: Researcher, runner: Shared, evaluations: Evaluations, key: RequestKey = None
 ) -> Appraisal:
@@ -228,7 +228,7 @@ async def post_evaluation(
     )
 
 
-@routes.get("/ledger")
+@routes.get("/ledger", responses=refusals(404))
 def get_ledger(_: Viewer, runner: Shared, market: str | None = None) -> list[MarketLedger]:
     """How much the team has tried on each market, and what luck alone would show."""
     markets = list_markets(runner.settings.home, market)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.auth import Admin
 from app.dependencies import Shared
 from app.paging import Limit, Page
+from app.problems import refusals
 from storage.audit import AuditEntry
 from storage.people import Name, NewToken, Token
 from storage.principal import Role
@@ -43,7 +44,7 @@ def delete_token(token_id: str, principal: Admin, runner: Shared) -> None:
     runner.records.people.revoke_token(principal, token_id)
 
 
-@routes.get("/audit")
+@routes.get("/audit", responses=refusals(404))
 def get_audit(_: Admin, runner: Shared, limit: Limit = 50, cursor: str | None = None) -> Page[AuditEntry]:
     """Who has done what, newest first."""
     items, following = runner.records.audit.page(limit, cursor)

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
+from factors.errors import MeasurementError
 from factors.hypothesis import Feedback, Hypothesis
 from graphs.researcher import Trial
+from storage.events import CandidateFailed, Step
 from storage.records import Records
 
 
@@ -21,22 +23,28 @@ class Notebook:
         feedback: by the id of the hypothesis that it is of.
         trials: by the candidate's id.
         failures: what researchers that failed said, by the step in which they did.
+        unmeasured: why candidates could not be measured or examined, by id and step.
     """
 
     hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
     feedback: dict[str, Feedback] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
     failures: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unmeasured: dict[tuple[str, Step], str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, records: Records, run_id: str) -> Self:
         """What the records hold of a run."""
         notebook = cls()
-        for event in records.all_events(run_id, ("hypothesis.proposed", "round.completed", "agent.failed")):
+        kinds = "hypothesis.proposed", "round.completed", "agent.failed", "candidate.failed"
+        for event in records.all_events(run_id, kinds):
             if event.type == "hypothesis.proposed":
                 notebook.propose(Hypothesis.model_validate(event.data["hypothesis"]))
             elif event.type == "agent.failed":
                 notebook.failures[event.data["step"]] = event.data["kind"], event.data["message"]
+            elif event.type == "candidate.failed":
+                failed = CandidateFailed.model_validate(event.data)
+                notebook.unmeasured[failed.candidate_id, failed.step] = failed.checks[0].hint
             elif event.data["feedback"]:
                 lesson = Feedback.model_validate(event.data["feedback"])
                 notebook.feedback[hypothesis_id(event.data["round"])] = lesson
@@ -49,6 +57,11 @@ class Notebook:
     def propose(self, hypothesis: Hypothesis) -> None:
         """Take down a hypothesis."""
         self.hypotheses[hypothesis.id] = hypothesis
+
+    def check_measurable(self, candidate_id: str, step: Step) -> None:
+        """Raise the ``MeasurementError`` again that this step of a candidate ended with before the run was cut off."""
+        if reason := self.unmeasured.get((candidate_id, step)):
+            raise MeasurementError(reason)
 
     def keep(self, trial: Trial) -> None:
         """Take down a trial."""

@@ -6,7 +6,7 @@ from it. Rows are read without it, so a log that an older version wrote stays re
 
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -80,11 +80,18 @@ class CandidateEvaluated(Payload):
     checks: tuple[Check, ...]
 
 
+Step: TypeAlias = Literal["measure", "admit"]
+
+
 class CandidateFailed(Payload):
-    """A candidate could not be measured: its formula takes more than it may, as the check says."""
+    """A candidate could not be measured: its formula takes more than it may, as the check says.
+
+    ``step`` is what could not be done: its measurement, or what decides whether it is admitted.
+    """
 
     round: int
     candidate_id: str
+    step: Step = "measure"
     checks: tuple[Check, ...]
 
 

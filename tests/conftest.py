@@ -20,7 +20,10 @@ import pytest
 from rich.console import Console
 
 from app.cli import main
+from app.panels import laboratory
+from factors.alphas import published
 from factors.demo_market import demo_market
+from factors.expression import Field
 from storage.ingest import import_market
 from storage.markets import publish
 from tests import postgres as postgresql
@@ -131,13 +134,6 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
-def endurance():
-    """Whether tests that take a minute each are to be run; they skip otherwise."""
-    if not os.environ.get("ALPHAAGENT_ENDURANCE"):
-        pytest.skip("takes a minute or more: make endurance")
-
-
-@pytest.fixture(scope="session")
 def chromium():
     """Where Chromium is."""
     found = shutil.which("chromium")
@@ -183,9 +179,9 @@ def small():
 
 @pytest.fixture(scope="session")
 def market_home(tmp_path_factory, small):
-    """A home that holds the market ``small`` and no records; not to be changed."""
+    """A home that holds the market ``small``, laid out for mining, and no records; not to be changed."""
     home = tmp_path_factory.mktemp("market")
-    publish(
+    snapshot = publish(
         home,
         "small",
         small.bars,
@@ -195,6 +191,7 @@ def market_home(tmp_path_factory, small):
         valid_end=small.valid_end,
         synthetic=True,
     )
+    laboratory(snapshot, snapshot.universe(None), published()).beside(Field("close"), [])
     return home
 
 

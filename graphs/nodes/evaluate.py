@@ -16,6 +16,7 @@ from factors.zoo import Zoo
 from graphs.researcher import Trial
 from graphs.state import State, direction, known
 from graphs.workbench import Workbench
+from storage.events import CandidateFailed, Step
 
 
 def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feedback"]]:
@@ -42,7 +43,7 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
             try:
                 measured.append(_measured(trial, bench))
             except MeasurementError as error:
-                refused.append(_unmeasured(trial, error, bench))
+                refused.append(_unmeasured(trial, "measure", error, bench))
     measured.sort(key=lambda trial: trial.reward, reverse=True)
     peers = [factor.formula for factor in bench.library]
     peers += [trial.candidate.formula for trial in before if trial.accepted]
@@ -52,7 +53,7 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
             try:
                 done, certificate = _admitted(trial, peers, zoo, bench)
             except MeasurementError as error:
-                done, certificate = _unmeasured(trial, error, bench), None
+                done, certificate = _unmeasured(trial, "admit", error, bench), None
             finished.append(bench.record(done))
             if done.accepted and certificate:
                 peers.append(done.candidate.formula)
@@ -80,6 +81,7 @@ def _distinct(passed: list[Trial], known: Zoo, bench: Workbench) -> tuple[list[T
 
 
 def _measured(trial: Trial, bench: Workbench) -> Trial:
+    bench.notebook.check_measurable(trial.candidate.id, "measure")
     evaluation = bench.measured(trial.candidate)
     checks = admission_checks(evaluation, bench.thresholds)
     bench.journal.append(
@@ -94,10 +96,11 @@ def _measured(trial: Trial, bench: Workbench) -> Trial:
     return trial.model_copy(update={"evaluation": evaluation, "admission": checks})
 
 
-def _unmeasured(trial: Trial, error: MeasurementError, bench: Workbench) -> Trial:
+def _unmeasured(trial: Trial, step: Step, error: MeasurementError, bench: Workbench) -> Trial:
     """The trial refused because its formula takes more than it may."""
     check = Check(name="measurable", value=0, limit=1, passed=False, hint=str(error))
-    told = {"round": trial.round, "candidate_id": trial.candidate.id, "checks": [check.model_dump(mode="json")]}
+    failed = CandidateFailed(round=trial.round, candidate_id=trial.candidate.id, step=step, checks=(check,))
+    told = failed.model_dump(mode="json")
     bench.journal.append("candidate.failed", told, f"{trial.candidate.id} failed")
     return _checked(trial, check)
 
@@ -113,6 +116,7 @@ def _admitted(trial: Trial, peers: list[str], zoo: Zoo, bench: Workbench) -> tup
     failed = tuple(check for check in structure.originality(bench.limits) if not check.passed)
     if failed:
         return _checked(trial, *failed), None
+    bench.notebook.check_measurable(trial.candidate.id, "admit")
     correlations, marginal = bench.beside(trial.candidate.formula, peers)
     checks = redundancy_check(correlations, bench.thresholds), marginal_check(marginal, bench.thresholds)
     if not all(check.passed for check in checks):

@@ -5,10 +5,10 @@ are among the answers. ``status_code_conformance`` and the others look at every 
 """
 
 import contextlib
-import os
 from itertools import cycle
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,11 +27,12 @@ from storage.runs import RunRequest
 from storage.webhooks import WebhookRequest
 
 DOCUMENT = create_service(Settings()).openapi()
-STREAMS = r"/events$"  # which have no end; see tests/app/test_streams.py
-WHOLE = schemathesis.openapi.from_dict(DOCUMENT).exclude(path_regex=STREAMS)
-OPERATIONS = [found.ok() for found in WHOLE.get_all_operations()]
+STREAMS = r"/events$"  # what they tell is in tests/app/test_streams.py
+WHOLE = schemathesis.openapi.from_dict(DOCUMENT)
+OPERATIONS = [found.ok() for found in WHOLE.exclude(path_regex=STREAMS).get_all_operations()]
+STREAMING = [found.ok() for found in WHOLE.include(path_regex=STREAMS).get_all_operations()]
 OPERATIONS.sort(key=lambda operation: operation.method == "delete")  # when the others have seen what is there
-CASES = 200 if os.environ.get("ALPHAAGENT_ENDURANCE") else 5  # of each operation
+CASES = 200  # of each operation
 STEPS = 150  # of all conversations together
 CHECKS = [
     not_a_server_error,
@@ -94,22 +95,55 @@ def lead_home(case, known):
         case.body = {**case.body, **{name: value for name, value in known[0].items() if name in case.body}}
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_each_operation_answers_as_the_document_says(served, known, credentials, operation):
+def cases_of(operation, known):
+    """Requests of what is there and of what is not, well formed and ill formed."""
     named = [{name: one[name] for name in one if f"{{{name}}}" in operation.path} for one in known]
-    cases = st.one_of(
+    return st.one_of(
         *(operation.as_strategy(path_parameters=there or None) for there in named),
         *(operation.as_strategy(generation_mode=mode) for mode in GenerationMode),
     )
 
+
+def test_the_document_names_each_status():
+    told = {
+        status
+        for operations in DOCUMENT["paths"].values()
+        for operation in operations.values()
+        for status in operation["responses"]
+    }
+    assert all(status.isdigit() and status < "500" for status in told - {"503"}), told
+    assert "ValidationError" not in str(DOCUMENT)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_each_operation_answers_as_the_document_says(served, known, credentials, operation):
     @unhurried(max_examples=CASES, derandomize=True)
-    @given(case=cases, headers=st.sampled_from(credentials), at_home=st.booleans())
+    @given(case=cases_of(operation, known), headers=st.sampled_from(credentials), at_home=st.booleans())
     def answers(case, headers, at_home):
         if at_home:
             lead_home(case, known)
         case.call_and_validate(base_url=served.url, headers=headers, checks=CHECKS, timeout=60)
 
     answers()
+
+
+@pytest.mark.parametrize("operation", STREAMING, ids=lambda operation: operation.label)
+def test_each_stream_begins_as_the_document_says(served, known, credentials, operation):
+    documented = operation.definition.raw["responses"]
+    begun = set()
+
+    @unhurried(max_examples=CASES, derandomize=True)
+    @given(case=cases_of(operation, known), headers=st.sampled_from(credentials))
+    def begins(case, headers):
+        asked = case.as_transport_kwargs(base_url=served.url, headers=headers)
+        with requests.request(**asked, stream=True, timeout=60) as response:
+            begun.add(response.status_code)
+            told = documented[str(response.status_code)]
+            kind, _, _ = response.headers.get("content-type", "").partition(";")
+            assert kind in told.get("content", {""})
+
+    begins()
+    assert {200, 422} <= begun
 
 
 def test_operations_answer_as_the_document_says_one_after_another(served, known, credentials):

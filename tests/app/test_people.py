@@ -6,6 +6,7 @@ import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from signal import SIGINT
 
@@ -137,7 +138,7 @@ def calls(dependant):
         yield from calls(part)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Team:
     """A server and its people."""
 
@@ -155,6 +156,10 @@ class Team:
         if path == "/events":
             headers = {"Last-Event-ID": "none"} | headers
         return send(method, self.url + path, headers=headers, **options)
+
+    @cached_property
+    def document(self):
+        return self.ask("admin", "GET", "/openapi.json").json()
 
     def records(self):
         return Records.open(Settings(home=self.home).records_url)
@@ -219,6 +224,8 @@ def test_each_role_may_do_what_the_table_says(team, route):
     body = {"json": BODIES[route]} if route in BODIES else {}
     answers = [team.ask(who, method, path.format(**place), **body) for who in WHO]
     assert [answer.status_code for answer in answers] == list(ACCESS[route]), [answer.text[:200] for answer in answers]
+    documented = team.document["paths"].get(path, {}).get(method.lower())  # pages are not in it
+    assert documented is None or {str(answer.status_code) for answer in answers} <= set(documented["responses"])
     for answer in answers:
         assert answer.status_code != 401 or route == "POST /login" or answer.headers["www-authenticate"] == "Bearer"
         assert answer.status_code != 303 or answer.headers["location"] in {

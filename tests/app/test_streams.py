@@ -269,7 +269,6 @@ def follow_with_drops(served, path, over, followers, **sizes):
     yield [frames for frames, _ in results], sum(broken for _, broken in results)
 
 
-@pytest.mark.usefixtures("endurance")
 def test_a_thousand_broken_connections_lose_and_repeat_nothing(served, log):
     run_id = begin(log)
     stages = follow_with_drops(

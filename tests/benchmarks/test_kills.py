@@ -1,6 +1,5 @@
 """A killed run ends as an uninterrupted one, on both databases, played by a search and by a model."""
 
-import os
 from random import Random
 
 import pytest
@@ -11,7 +10,7 @@ from benchmarks.service.kills import Kills, at_commits, at_moments, gaps, gravey
 from benchmarks.service.model import Model
 from storage.engine import connect, writing
 
-KILLS = 10 if os.environ.get("ALPHAAGENT_ENDURANCE") else 2  # of each test; python -m benchmarks.service has more
+KILLS = 10  # of each test; python -m benchmarks.service has more
 
 
 @pytest.fixture
@@ -27,14 +26,12 @@ def test_a_run_killed_at_commits_ends_as_one_that_nobody_touched(market_home, tm
     assert done == Kills(kills=KILLS)
 
 
-@pytest.mark.usefixtures("endurance")
 def test_a_run_killed_at_moments_on_postgres_does_as_well(market_home, tmp_path, postgres):
     with graveyard(market_home, "small", tmp_path, postgres) as yard:
         done = rounds(yard, KILLS, lambda _: at_moments(Random(2), 4.0))
     assert done == Kills(kills=KILLS)
 
 
-@pytest.mark.usefixtures("endurance")
 def test_a_run_of_a_model_repeats_at_most_one_call_for_each_kill(market_home, tmp_path, played):
     with graveyard(market_home, "small", tmp_path) as yard:
         done = rounds(yard, KILLS, lambda commits: at_commits(Random(3), commits), played)

@@ -1,11 +1,8 @@
 """A server that is given up, and wakes up again, beside another on the same database."""
 
-import pytest
-
 from benchmarks.service.takeover import takeover, undisturbed
 
 
-@pytest.mark.usefixtures("endurance")
 def test_the_runs_of_a_server_that_falls_silent_end_on_the_other_as_if_nothing_had_been(new_home, postgres):
     home = new_home()
     expected = undisturbed(home, "small", postgres())

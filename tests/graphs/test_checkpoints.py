@@ -5,17 +5,20 @@ import logging
 import os
 from dataclasses import replace
 from itertools import count
+from zlib import crc32
 
 import ormsgpack
 import pytest
 from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_POS_ARGS, EXT_CONSTRUCTOR_SINGLE_ARG, EXT_PYDANTIC_V2
 
-from factors.errors import DataError, SettingError
+from factors.errors import DataError, MeasurementError, SettingError
 from graphs import checkpoints
 from graphs.checkpoints import StrictSerializer, open_checkpoints
 from graphs.machine import SuspendedError, mine
 from graphs.notebook import Notebook
 from graphs.offline import OfflineResearcher
+from graphs.researcher import Draft
+from tests.graphs.test_machine import OVERREACTION
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -72,6 +75,46 @@ def test_a_run_that_is_stopped_anywhere_ends_as_one_that_is_not(bench_of, record
         assert sorted(map(json.dumps, told(records, parts.run.id))) == sorted(
             map(json.dumps, told(records, whole.run.id))
         )
+
+
+class Failing:
+    """A laboratory that cannot do some things when it is first asked, and can when it is asked again."""
+
+    def __init__(self, inner):
+        self._inner, self._failed = inner, set()
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def _first(self, *what, share):
+        if crc32(str(what).encode()) % share == 0 and what not in self._failed:
+            self._failed.add(what)
+            raise MeasurementError(f"no {what}")
+
+    def measure(self, formula):
+        self._first("measure", str(formula), share=3)
+        return self._inner.measure(formula)
+
+    def beside(self, formula, peers):
+        self._first("beside", str(formula), share=1)
+        return self._inner.beside(formula, peers)
+
+
+class Knowing(OfflineResearcher):
+    """Drafts what is admitted first of all."""
+
+    def draft(self, brief, hypothesis, count):
+        known = Draft(name="known", description="d", formula=OVERREACTION)
+        return [known, *super().draft(brief, hypothesis, count)][:count]
+
+
+def test_what_could_not_be_measured_before_a_run_was_cut_off_is_not_measured_afterwards(bench_of, records, saver):
+    whole, parts = (bench_of(Knowing(), rounds=3, candidates=4) for _ in range(2))
+    whole, parts = (replace(bench, laboratory=Failing(bench.laboratory)) for bench in (whole, parts))
+    assert interrupted(parts, records, saver, first=1) == mine(whole)
+    expected = told(records, whole.run.id)
+    assert told(records, parts.run.id) == expected
+    assert {data["step"] for kind, data in expected if kind == "candidate.failed"} == {"measure", "admit"}
 
 
 def test_a_run_that_has_ended_is_not_begun_again(bench_of, records, saver):

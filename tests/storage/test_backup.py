@@ -85,7 +85,7 @@ def home(new_home):
         records.create_run(RunRequest(direction="d", market="small"), universe="all", snapshot="s", seed=1, model="m")
     with closing(sqlite3.connect(home / "dbos.sqlite")) as connection:
         connection.execute("CREATE TABLE workflows AS SELECT 'a' AS id, 'b' AS status")
-    (home / "markets" / "small" / ".panels").mkdir()
+    (home / "markets" / "small" / ".panels").mkdir(exist_ok=True)
     (home / "markets" / "small" / ".panels" / "cache").write_text("made again when it is missing")
     return home
 
