@@ -322,6 +322,15 @@ def promote_factor(factor_id: Annotated[str, typer.Argument(metavar="ID")], as_j
     raise typer.Exit(0 if opening.status == "live" else 1)
 
 
+@factors.command("retire")
+def retire_factor(factor_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+    """Use a factor no more, for good; it stays in the library and known to the gate."""
+    with Records.open(Settings().records_url) as records:
+        retired = records.retirements.retire(records.factor(factor_id).id, operator())
+    told = f"{retired.factor_id} was retired by {retired.user} on {retired.retired_at:%Y-%m-%d}"
+    typer.echo(retired.model_dump_json(indent=2) if as_json else told)
+
+
 @data.command("demo")
 def make_demo(seed: Annotated[int, typer.Option(min=0)] = 7, as_json: Json = False) -> None:
     """Build the synthetic demo market."""

@@ -1,5 +1,6 @@
 """What is asked of a running service by whoever watches it: whether it lives, is ready, and how it fares."""
 
+import logging
 from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -15,17 +16,18 @@ from factors.errors import DataError
 from storage.census import UnavailableError
 from storage.markets import market_names, open_market
 
+logger = logging.getLogger(__name__)
 routes = APIRouter(tags=["operations"])
 
 
 class Readiness(BaseModel):
-    """A service that is ready; ``markets`` are those that can be opened, ``damaged`` says what is wrong with others."""
+    """A service that is ready; so many ``markets`` can be opened, and so many are ``damaged``, as the log says."""
 
     model_config = ConfigDict(frozen=True)
 
     status: Literal["ready"] = "ready"
-    markets: tuple[str, ...]
-    damaged: tuple[str, ...]
+    markets: int
+    damaged: int
 
 
 class PlainText(Response):
@@ -46,21 +48,25 @@ async def healthz() -> dict[str, str]:
     dependencies=[Depends(anyone)],
 )
 def readyz(runner: Shared) -> Readiness:
-    """Whether runs can be mined here: the database answers, a market can be opened and a worker process started."""
+    """Whether runs can be mined here: the database answers, a market can be opened and a worker process started.
+
+    Anybody may ask, who is told no names.
+    """
     runner.records.census.check()
-    markets, damaged = [], []
-    for name in market_names(runner.settings.home):
+    names, damaged = market_names(runner.settings.home), 0
+    for name in names:
         try:
-            markets.append(open_market(runner.settings.home, name).market)
+            open_market(runner.settings.home, name)
         except DataError as error:
-            damaged.append(str(error))
-    if not markets:
-        raise UnavailableError("market", "; ".join(damaged) or "none has been imported")
+            damaged += 1
+            logger.warning("%s", error)
+    if damaged == len(names):
+        raise UnavailableError("market", "all markets are damaged" if damaged else "none has been imported")
     try:
         runner.laboratories.check()
     except WorkerError as error:
         raise UnavailableError("worker", str(error)) from error
-    return Readiness(markets=tuple(markets), damaged=tuple(damaged))
+    return Readiness(markets=len(names) - damaged, damaged=damaged)
 
 
 @routes.get("/metrics", response_class=PlainText)

@@ -293,3 +293,16 @@ def test_factors_are_promoted_while_a_run_goes_on_in_the_same_process(client, ho
     client.get(f"/runs/{again}/events")
     one, other = (client.get(f"/runs/{number}").json() for number in (run, again))
     assert (one["accepted"], one["evaluations"]) == (other["accepted"], other["evaluations"])
+
+
+def test_a_retired_factor_is_not_promoted(home, cli):
+    factor_id = ids(home)[0]
+    told = cli(home, "factors", "retire", factor_id)
+    assert (told.status, told.err) == (0, "")
+    assert told.out.startswith(f"{factor_id} was retired by ")
+    again = cli(home, "factors", "retire", factor_id, "--json").json
+    assert (again["factor_id"], told.out.strip().endswith(again["retired_at"][:10])) == (factor_id, True)
+    refused = cli(home, "factors", "promote", factor_id)
+    assert (refused.status, "retired" in refused.err) == (2, True)
+    unknown = cli(home, "factors", "retire", "nope")
+    assert (unknown.status, unknown.out) == (2, "")
