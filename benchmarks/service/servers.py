@@ -86,12 +86,16 @@ def beating(url: str, executor: str) -> Iterator[None]:
 def server(home: Path, **environment: str) -> Iterator[Server]:
     """A server of a home on a free port; it is told to stop at the end of the block, if it has not been ended."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ALPHAAGENT_", "OPENAI_"))}
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [*COMMAND, "serve", "--port", "0"],
-        env={**kept, "ALPHAAGENT_HOME": str(home), **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        (home / "server.log").open("a") as log,
+        subprocess.Popen(  # noqa: S603 - our own command
+            [*COMMAND, "serve", "--port", "0"],
+            env={**kept, "ALPHAAGENT_HOME": str(home), **environment},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
         line = process.stdout.readline() if process.stdout else ""
         try:
             yield Server(process, int(re.findall(r":(\d+) ", line)[0]))
