@@ -5,13 +5,15 @@ All of it stands in the run's records as well, from which a run that was cut off
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from factors.errors import MeasurementError
 from factors.hypothesis import Feedback, Hypothesis
 from graphs.researcher import Trial
 from storage.events import CandidateFailed, Step
 from storage.records import Records
+
+_KINDS: Final = ("hypothesis.proposed", "round.completed", "agent.failed", "candidate.failed", "candidate.evaluated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Notebook:
         trials: by the candidate's id.
         failures: what researchers that failed said, by the step in which they did.
         unmeasured: why candidates could not be measured or examined, by id and step.
+        told: ids of candidates that had been measured, or could not be, when the run was cut off.
     """
 
     hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
@@ -31,13 +34,13 @@ class Notebook:
     trials: dict[str, Trial] = field(default_factory=dict)
     failures: dict[str, tuple[str, str]] = field(default_factory=dict)
     unmeasured: dict[tuple[str, Step], str] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, records: Records, run_id: str) -> Self:
         """What the records hold of a run."""
         notebook = cls()
-        kinds = "hypothesis.proposed", "round.completed", "agent.failed", "candidate.failed"
-        for event in records.all_events(run_id, kinds):
+        for event in records.all_events(run_id, _KINDS):
             if event.type == "hypothesis.proposed":
                 notebook.propose(Hypothesis.model_validate(event.data["hypothesis"]))
             elif event.type == "agent.failed":
@@ -45,6 +48,9 @@ class Notebook:
             elif event.type == "candidate.failed":
                 failed = CandidateFailed.model_validate(event.data)
                 notebook.unmeasured[failed.candidate_id, failed.step] = failed.checks[0].hint
+                notebook.told.add(failed.candidate_id)
+            elif event.type == "candidate.evaluated":
+                notebook.told.add(event.data["evaluation"]["candidate_id"])
             elif event.data["feedback"]:
                 lesson = Feedback.model_validate(event.data["feedback"])
                 notebook.feedback[hypothesis_id(event.data["round"])] = lesson

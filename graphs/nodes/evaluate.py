@@ -33,12 +33,14 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     distinct, refused = _distinct(state["passed"], zoo, bench)
     measured: list[Trial] = []
     room, recorded = bench.left("evaluations"), set(notebook.trials)
+    # Where the run was cut off here its records count already; what there was room for is what was told.
+    chosen = any(trial.candidate.id in recorded for trial in state["passed"])
     with bench.until_stopped():
         for trial in bench.expect(distinct):
-            # What was recorded before the run was cut off here is in the user's account already.
-            spent = sum(one.candidate.id not in recorded for one in measured)
-            if spent >= room or bench.exhausted([*before, *measured]):
-                break
+            if trial.candidate.id not in notebook.told:
+                spent = sum(one.candidate.id not in recorded for one in measured)
+                if chosen or spent >= room or bench.exhausted([*before, *measured]):
+                    break
             bench.progress("evaluate", trial.round, len(measured), len(distinct))
             try:
                 measured.append(_measured(trial, bench))

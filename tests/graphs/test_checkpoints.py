@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from zlib import crc32
@@ -18,6 +19,9 @@ from graphs.machine import SuspendedError, mine
 from graphs.notebook import Notebook
 from graphs.offline import OfflineResearcher
 from graphs.researcher import Draft
+from storage import schema
+from storage.journal import Journal
+from storage.runs import Quota
 from tests.graphs.test_machine import OVERREACTION
 
 
@@ -115,6 +119,46 @@ def test_what_could_not_be_measured_before_a_run_was_cut_off_is_not_measured_aft
     expected = told(records, whole.run.id)
     assert told(records, parts.run.id) == expected
     assert {data["step"] for kind, data in expected if kind == "candidate.failed"} == {"measure", "admit"}
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("evaluations", [4, 8])
+@pytest.mark.parametrize("method", ["record_trial", "accept_factor"])
+def test_a_user_s_last_evaluations_are_the_same_wherever_a_run_is_killed(
+    bench_of, records, saver, monkeypatch, evaluations, method
+):
+    whole = bench_of(Knowing(), rounds=2, candidates=4)
+    quota, found, done = Quota(evaluations=evaluations), [], getattr(Journal, method)
+    for kill_at in count():
+        bench = whole if kill_at == 0 else bench_of(Knowing(), rounds=2, candidates=4)
+        user = f"user {kill_at}"
+        with records._writing() as connection:
+            connection.execute(schema.runs.update().where(schema.runs.c.id == bench.run.id).values(user=user))
+        limited = {
+            "left": lambda name, user=user: records.left(user, quota, name),
+            "spent": lambda user=user: records.exceeded(user, quota),
+        }
+        calls, dead = count(1), []
+
+        def killed(self, *arguments, calls=calls, dead=dead, kill_at=kill_at, **keywords):
+            if next(calls) == kill_at:
+                dead.append(kill_at)
+                raise KilledError
+            return done(self, *arguments, **keywords)
+
+        monkeypatch.setattr(Journal, method, killed)
+        with suppress(KilledError):
+            mine(replace(bench, **limited), saver)
+        state = mine(replace(bench, notebook=Notebook.read(records, bench.run.id), **limited), saver)
+        found.append((state, told(records, bench.run.id)))
+        if kill_at > 0 and not dead:
+            break
+    assert len(found) > 2
+    assert all(one == found[0] for one in found)
+    assert records.run(whole.run.id).evaluations <= evaluations
 
 
 def test_a_run_that_has_ended_is_not_begun_again(bench_of, records, saver):
