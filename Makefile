@@ -6,7 +6,7 @@ FORMULAS ?= 2000
 LOCKER := $(VENV)-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mine test fuzz prove serve lint lock peers bench graph clean
+.PHONY: help setup mine test endurance fuzz prove serve lint lock peers bench graph clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,10 @@ mine: setup ## build the demo market, mine it for about a minute, print the lead
 test: setup ## run the whole test suite, in three processes, as some of its tests wait for servers
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
+endurance: setup ## run what shows at length what make test shows in short, some ten minutes
+	ALPHAAGENT_ENDURANCE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+		$$(grep -rl '"endurance"' tests --include 'test_*.py')
+
 fuzz: setup ## give the parser a million texts, about seven minutes
 	$(BIN)/python -m tests.fuzz_parse
 
@@ -45,7 +49,7 @@ lint: setup ## check style and types
 lock: ## resolve the newest dependencies and pin them with hashes in requirements.lock
 	$(PYTHON) -m venv $(LOCKER)
 	$(LOCKER)/bin/python -m pip install --quiet --only-binary :all: pip-tools
-	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra dev \
+	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra dev --extra otel \
 		--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--pip-args "--only-binary :all:" --output-file requirements.lock pyproject.toml
 	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra peers \

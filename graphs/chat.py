@@ -38,6 +38,7 @@ class _Known:
     strikes: int = 0
 
 
+_OPENAI = "https://api.openai.com/v1"  # the client would take an empty variable of its environment for an address
 _known: dict[tuple[str | None, str], _Known] = {}  # by endpoint and model
 
 
@@ -57,7 +58,7 @@ class Chat:
         self._client = ChatOpenAI(
             model=endpoint.name,
             api_key=self._key,
-            base_url=endpoint.base_url,
+            base_url=endpoint.base_url or _OPENAI,
             max_retries=0,
             # An answer that is packed could be a thousand times as large as what the transport has counted.
             http_client=httpx2.Client(transport=BoundedTransport(), headers={"Accept-Encoding": "identity"}),

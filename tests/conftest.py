@@ -134,6 +134,13 @@ def postgres():
 
 
 @pytest.fixture(scope="session")
+def endurance():
+    """Whether tests are to be run that show at length what others show in short; they skip otherwise."""
+    if not os.environ.get("ALPHAAGENT_ENDURANCE"):
+        pytest.skip("takes long: make endurance")
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """Where Chromium is."""
     found = shutil.which("chromium")

@@ -1,6 +1,7 @@
 """Nothing that people or agents see in sample depends on the hold-out, nor on what it said of a factor."""
 
 import logging
+import shutil
 import struct
 import tempfile
 from contextlib import closing
@@ -41,7 +42,9 @@ def untouched(new_home, cli):
 
 @pytest.mark.parametrize("change", [spoil, unseal], ids=["noise", "no file"])
 @pytest.mark.parametrize("model", [False, True], ids=["offline", "language model"])
-def test_a_run_leaves_the_same_bytes_whatever_the_hold_out_holds(new_home, cli, untouched, change, model):
+def test_a_run_leaves_the_same_bytes_whatever_the_hold_out_holds(request, new_home, cli, untouched, change, model):
+    if change is unseal:
+        request.getfixturevalue("endurance")
     home = new_home()
     change(home)
     _, prompts = mined(cli, home, *SEARCH, model=model)
@@ -58,6 +61,7 @@ def test_two_homes_would_be_told_apart_by_one_value_in_sample(new_home, cli, unt
     """What the comparison above can see: a single close of one instrument."""
     home = new_home()
     [path] = home.rglob("insample.duckdb")
+    shutil.rmtree(path.parents[1] / ".panels")
     with duckdb.connect(path) as con:
         con.execute("UPDATE bars SET close = close * 1.2 WHERE symbol = 'SYN001' AND date = DATE '2013-05-06'")
     mined(cli, home, *SEARCH)

@@ -285,6 +285,7 @@ def test_mine_again_finds_the_same(mined):
     assert result(answer) == result(other) != []
 
 
+@pytest.mark.usefixtures("endurance")
 def test_mine_in_another_home_finds_the_same(mined, new_home, alphaagent):
     assert result(alphaagent(new_home(), *MINE, "--seed", "3", PYTHONHASHSEED="77")) == result(mined[1])
 
@@ -293,6 +294,7 @@ def test_mine_with_another_seed_searches_elsewhere(mined, new_home, cli):
     assert result(cli(new_home(), *MINE, "--seed", "4")) != result(mined[1])
 
 
+@pytest.mark.usefixtures("endurance")
 def test_mine_without_a_seed_draws_one_that_repeats_the_run(new_home, cli):
     first = cli(new_home(), *MINE)
     assert result(cli(new_home(), *MINE, "--seed", first.json["seed"])) == result(first)

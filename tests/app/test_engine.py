@@ -45,6 +45,7 @@ def test_an_executor_is_dead_once_its_heart_has_stood_still_as_long_as_the_lease
     assert "still:1:a" not in beats.dead(owners, count)
 
 
+@pytest.mark.usefixtures("endurance")
 def test_a_run_waits_for_a_database_that_goes_away_and_ends_as_if_it_had_not(new_home, postgres):
     home, expected = new_home(), None
     for cut in (False, True):

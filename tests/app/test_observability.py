@@ -240,6 +240,7 @@ def test_the_log_tells_what_happened_in_lines_of_json(new_home, serve):
     assert "in-the-query" not in noise
 
 
+@pytest.mark.usefixtures("endurance")
 def test_a_worker_takes_up_what_a_killed_server_has_left_and_says_so(new_home, serve, start):
     home = new_home()
     service = serve(home)

@@ -54,6 +54,7 @@ def same(one, other):
             assert a == b, field.name
 
 
+@pytest.mark.usefixtures("endurance")
 @pytest.mark.parametrize("part", [1, 1000, 1 << 20])
 def test_cells_and_bars_give_the_same_panel_however_many_are_read_at_a_time(snapshot, part, monkeypatch):
     monkeypatch.setattr("storage.snapshot.PART", part)

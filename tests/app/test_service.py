@@ -216,6 +216,7 @@ def queue(records, snapshot="s", universe="all", executor=None):
     return records.create_run(request, universe=universe, snapshot=snapshot, seed=3, model="offline", executor=executor)
 
 
+@pytest.mark.usefixtures("endurance")
 def test_runs_of_a_dead_process_are_taken_over_and_those_of_others_are_let_be(new_home, serve):
     home = new_home()
     gone = subprocess.Popen([sys.executable, "-c", ""])

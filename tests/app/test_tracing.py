@@ -1,25 +1,24 @@
 """Spans arrive at a collector on loopback; the end of the process does not wait for one that is not there."""
 
 import gzip
-import importlib.util
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from signal import SIGTERM
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from app.tracing import configure
+from factors.errors import SettingError
 from tests.logs import lines
 
 SHORT = {"direction": "volume shocks", "market": "small", "seed": 2, "budget": {"rounds": 2, "candidates": 3}}
-INSTALLED = importlib.util.find_spec("opentelemetry.sdk") is not None
-extra = pytest.mark.skipif(not INSTALLED, reason="the extra is not installed (pip install alphaagent[otel])")
 
 
 @pytest.fixture
 def collector():
     """A collector's address, and the spans that it has been sent."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # noqa: PLC0415
-
     spans = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -41,7 +40,6 @@ def collector():
         server.shutdown()
 
 
-@extra
 def test_requests_runs_and_nodes_are_spans(new_home, serve, collector):
     address, spans = collector
     service = serve(new_home(), OTEL_EXPORTER_OTLP_ENDPOINT=address)
@@ -63,7 +61,6 @@ def test_requests_runs_and_nodes_are_spans(new_home, serve, collector):
     assert {span.trace_id for span in nodes} == {run.trace_id}
 
 
-@extra
 def test_a_collector_that_is_not_there_holds_nothing_up(new_home, serve):
     service = serve(new_home(), OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     assert service.get("/healthz").status_code == 200
@@ -71,9 +68,8 @@ def test_a_collector_that_is_not_there_holds_nothing_up(new_home, serve):
     service.process.communicate(timeout=10)
 
 
-@pytest.mark.skipif(INSTALLED, reason="the extra is installed")
-def test_without_the_extra_it_is_said_what_is_missing(new_home, alphaagent):
-    answer = alphaagent(new_home(), "serve", "--port", "0", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
-    assert answer.status == 2
-    assert answer.err.startswith("error: OTEL_EXPORTER_OTLP_ENDPOINT is set")
-    assert "alphaagent[otel]" in answer.err
+def test_without_the_extra_it_is_said_what_is_missing(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(SettingError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT is set.*alphaagent\[otel\]"):
+        configure()

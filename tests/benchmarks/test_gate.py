@@ -56,7 +56,9 @@ def significant(evaluation):
 
 
 @pytest.mark.parametrize("noise", [shuffled, correlated])
-def test_where_there_is_nothing_to_find_the_gate_admits_no_more_than_its_rate(panel, parts, noise):
+def test_where_there_is_nothing_to_find_the_gate_admits_no_more_than_its_rate(request, panel, parts, noise):
+    if noise is correlated:
+        request.getfixturevalue("endurance")
     streams = list(noise_streams(panel, noise, parts, seed=1))
     assert sum(len(one.evaluations) for one in streams) == CANDIDATES
     taken = sum(one.passing(admitted) for one in streams)
@@ -71,6 +73,7 @@ def test_where_there_is_nothing_to_find_the_gate_admits_no_more_than_its_rate(pa
     assert rate(streams, naive) > 0.02
 
 
+@pytest.mark.usefixtures("endurance")
 def test_days_that_hang_together_are_not_counted_as_so_many(panel, monkeypatch):
     """Formulas that change slowly, on labels that persist: without the lags of Newey and West p-values would lie."""
     formulas = [[parse(text, tuple(panel.fields)) for text in SMOOTH]] * 40
@@ -79,6 +82,7 @@ def test_days_that_hang_together_are_not_counted_as_so_many(panel, monkeypatch):
     assert rate(list(noise_streams(panel, correlated, formulas, seed=1)), significant) > 0.08
 
 
+@pytest.mark.usefixtures("endurance")
 def test_what_happens_on_few_days_is_not_admitted(panel):
     events = rare_events(panel)
     streams = list(noise_streams(panel, shuffled, [events] * 20, seed=1))

@@ -190,6 +190,7 @@ def test_in_sample_values_are_the_same_in_both_markets(pair, formula):
     np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("endurance")
 def test_every_arm_runs_on_a_small_market_and_repeats_itself(pair, tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.genetic.POPULATION", 6)
     markets, home = pair

@@ -34,7 +34,7 @@ def test_the_fuzz_reaches_every_name_and_limit():
 
 
 @given(st.randoms(use_true_random=False), st.sampled_from(COMPOSITES), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_indicator_is_its_formula(rng, composite, data):
     """Written out by substitution of the arguments' text, in parentheses, for the parameters' names."""
     literals = {ParameterKind.WINDOW: "12", ParameterKind.INTEGER: "7", ParameterKind.NUMBER: "0.25"}
@@ -83,7 +83,7 @@ def _wrappings():
 
 
 @given(st.lists(_wrappings(), min_size=1, max_size=MAX_DEPTH - 1))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_canonical_text_is_read_back_at_every_depth(wrappings):
     expr: Expr = Field("close")
     for (op, place), args in wrappings:

@@ -17,7 +17,7 @@ from factors.operators import OPERATORS
 from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
-from graphs import transport
+from graphs import chat, transport
 from graphs.answers import METHODS
 from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
@@ -558,3 +558,12 @@ def test_no_call_begins_or_lasts_when_the_run_s_time_is_up(researcher, records):
         assert caught.value.kind == "timeout"
     assert time.monotonic() - started < 3
     assert len(server.requests) == len(calls()) == 1
+
+
+def test_an_empty_address_in_the_environment_is_none(monkeypatch, records):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    request = RunRequest(direction="d", market="m")
+    queued = records.create_run(request, universe="u", snapshot="s", seed=1, model="m")
+    meter = Meter(records.journal(queued.id, "host"))
+    client = chat.Chat(Endpoint(name="test-model", api_key=SecretStr(KEY)), meter)._client
+    assert str(client.root_client.base_url) == "https://api.openai.com/v1/"

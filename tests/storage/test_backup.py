@@ -170,6 +170,7 @@ def test_a_backup_of_a_server_at_work_is_a_state_that_it_was_in(new_home, serve,
         assert records.run(run["id"]).evaluations == len(then["evaluations"])
 
 
+@pytest.mark.usefixtures("endurance")
 def test_a_run_that_goes_on_from_a_backup_ends_as_one_that_was_not_cut_off(new_home, serve, cli, tmp_path):
     home, again = new_home(), tmp_path / "again"
     service = serve(home)

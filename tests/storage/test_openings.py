@@ -59,10 +59,19 @@ def source(seed=0):
     return pl.DataFrame(rows, schema=columns, orient="row"), {"membership": membership, "sectors": sectors}
 
 
-@pytest.fixture
-def snapshot(tmp_path):
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A home with the market ``m``; not to be changed."""
+    home = tmp_path_factory.mktemp("published")
     bars, tables = source()
-    return publish(tmp_path, "m", bars, **tables, train_end=day(9), valid_end=day(19))
+    publish(home, "m", bars, **tables, train_end=day(9), valid_end=day(19))
+    return home
+
+
+@pytest.fixture
+def snapshot(tmp_path, published):
+    shutil.copytree(published, tmp_path, dirs_exist_ok=True)
+    return open_market(tmp_path, "m")
 
 
 @pytest.fixture
