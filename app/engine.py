@@ -21,12 +21,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
-from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import DBOS, SetWorkflowID
 
 from app.metrics import Metrics
 from app.observation import observed_run
 from app.runner import Runner
 from app.settings import Settings
+from app.workflows import configuration
+from factors.errors import DataError
 from graphs.checkpoints import open_checkpoints
 from graphs.machine import SuspendedError
 from storage.engine import OUTAGES
@@ -43,7 +45,6 @@ DRAIN_SECONDS: Final = 5.0  #: that runs have to stop when their process ends
 SWEEP_SECONDS: Final = 3600.0  #: between removals of what is not to be kept
 SETTLED: Final = timedelta(hours=1)  #: since the end of a run, after which nobody is about to tell DBOS of it any more
 WORKFLOW: Final = "mining"  #: its name in DBOS
-PROTOCOL: Final = "1"  #: of the workflow below: one that another protocol began is not resumed
 _BATCH: Final = 1000  # workflows that are swept away at once
 _OVER: Final = frozenset({"SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
@@ -129,7 +130,7 @@ class RunEngine:
         """Begin to work."""
         _current.append(self)
         self._queue.beat(self.executor)
-        DBOS(config=_configuration(self.runner.settings.workflows_url, self.executor))
+        DBOS(config=configuration(self.runner.settings.workflows_url, self.executor))
         DBOS.listen_queues([self.executor])
         DBOS.launch()
         for thread in self._threads:
@@ -267,9 +268,14 @@ class RunEngine:
             self._launch(run_id)
 
     def _launch(self, run_id: str) -> None:
-        self._work[run_id] = Work(self.runner.records.journal(run_id, self.executor))
+        work = self._work[run_id] = Work(self.runner.records.journal(run_id, self.executor))
         try:
             self._start_workflow(run_id)
+        except DataError as reason:
+            del self._work[run_id]
+            with observed_run(run_id):
+                logger.error("the workflow of a run was refused", reason=str(reason))  # noqa: TRY400
+                self.runner.finish(work.journal, "failed", str(reason), seconds=work.seconds())
         except BaseException:
             del self._work[run_id]
             raise
@@ -277,6 +283,8 @@ class RunEngine:
     def _start_workflow(self, run_id: str) -> None:
         status = DBOS.get_workflow_status(run_id)
         if status is not None and status.status not in _OVER:
+            if status.input != {"args": (run_id,), "kwargs": {}}:  # what DBOS could not read is a text here
+                raise DataError("the run's workflow is not stored as this version stores it, and is not read")
             # Not before it is needed: all processes read the list of queues every second, so it must not grow.
             DBOS.register_queue(self.executor, polling_interval_sec=POLL_SECONDS)
             DBOS.resume_workflow(run_id, queue_name=self.executor)
@@ -330,14 +338,3 @@ def is_gone(executor: str) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def _configuration(url: str, executor: str) -> DBOSConfig:
-    return DBOSConfig(
-        name="alphaagent",
-        system_database_url=url,
-        executor_id=executor,
-        application_version=PROTOCOL,
-        notification_listener_polling_interval_sec=0.1,  # as long does it take to end
-        log_level="WARNING",
-    )

@@ -118,15 +118,15 @@ class Runner:
         except OUTAGES:
             raise
         except AlphaAgentError as error:
-            return self._finish(journal, "failed", str(error), seconds=seconds())
+            return self.finish(journal, "failed", str(error), seconds=seconds())
         except Exception as error:
             logger.exception("run failed")
-            return self._finish(journal, "failed", f"internal error: {type(error).__name__}", seconds=seconds())
+            return self.finish(journal, "failed", f"internal error: {type(error).__name__}", seconds=seconds())
         if state["stopped"] == "cancelled":
-            return self._finish(journal, "cancelled", stopped="cancelled", seconds=seconds())
+            return self.finish(journal, "cancelled", stopped="cancelled", seconds=seconds())
         if state["faults"] and not state["hypotheses"]:
-            return self._finish(journal, "failed", state["faults"][0], seconds=seconds())
-        return self._finish(journal, "succeeded", stopped=state["stopped"], seconds=seconds())
+            return self.finish(journal, "failed", state["faults"][0], seconds=seconds())
+        return self.finish(journal, "succeeded", stopped=state["stopped"], seconds=seconds())
 
     def _begun(self, run_id: str) -> Run:
         """The run, of which it is told that it was started, or that it goes on."""
@@ -138,7 +138,7 @@ class Runner:
         logger.info(told, user=run.user, market=run.market, model=run.model)
         return run
 
-    def _finish(
+    def finish(
         self,
         journal: Journal,
         status: TerminalStatus,
@@ -147,6 +147,7 @@ class Runner:
         stopped: str | None = None,
         seconds: float,
     ) -> Run:
+        """End a run, on which so long was worked since it was last counted; its checkpoints go."""
         run = journal.finish(status, error, stopped, seconds)
         logger.info("run ended", status=run.status, stopped=run.stopped, error=run.error)
         self.forget(run.id)

@@ -7,10 +7,11 @@ somebody else has written, which would have a function called as it is loaded, i
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
@@ -22,12 +23,16 @@ from factors.errors import DataError, SettingError
 from factors.hypothesis import Candidate
 from graphs.researcher import Trial
 
+if TYPE_CHECKING:
+    from psycopg import Connection
+
 Saver = BaseCheckpointSaver[Any]
 
 logger = logging.getLogger(__name__)
 
 _ON_THE_LIST: Final = (Candidate, Trial)
 _BUSY_SECONDS: Final = 10
+_POLL_SECONDS: Final = 0.05
 _refused = threading.local()
 
 
@@ -94,9 +99,23 @@ def _postgres(url: str) -> Iterator[Saver]:
     address = "postgresql://" + url.partition("://")[2]
     arguments = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     with ConnectionPool[Connection[dict[str, Any]]](address, min_size=1, max_size=8, kwargs=arguments) as pool:
-        saver = PostgresSaver(pool, serde=StrictSerializer())
-        saver.setup()
-        yield saver
+        with pool.connection() as connection, _alone(connection):
+            PostgresSaver(connection).setup()
+        yield PostgresSaver(pool, serde=StrictSerializer())
+
+
+@contextmanager
+def _alone(connection: "Connection[dict[str, Any]]") -> Iterator[None]:
+    """Keep other processes from making the tables at the same time, where one of them would fail."""
+    lock = "hashtextextended('checkpoints', 0)"
+    # Asked for again and again: indexes are made CONCURRENTLY, which waits for all statements under way in the
+    # database, and so would for one that itself waits for the lock.
+    while connection.execute(f"SELECT 1 WHERE pg_try_advisory_lock({lock})").fetchone() is None:
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        connection.execute(f"SELECT pg_advisory_unlock({lock})")
 
 
 def trim(saver: Saver, run_id: str) -> None:

@@ -3,9 +3,11 @@
 import json
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from threading import Barrier
 from zlib import crc32
 
 import ormsgpack
@@ -229,3 +231,15 @@ def test_checkpoints_are_not_opened_where_they_would_be_read_without_a_list(tmp_
     with pytest.raises(SettingError, match="must not be switched off"), open_checkpoints("sqlite://", tmp_path / "c"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_open_the_checkpoints_of_a_new_database_at_once_all_do(postgres, tmp_path):
+    url, together = postgres(), Barrier(6)
+
+    def opens(_):
+        together.wait()
+        with open_checkpoints(url, tmp_path / "none") as saver:
+            return stored(saver, "nobody")
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(opens, range(6))) == [0] * 6
