@@ -336,6 +336,7 @@ def _configuration(url: str, executor: str) -> DBOSConfig:
     return DBOSConfig(
         name="alphaagent",
         system_database_url=url,
+        db_engine_kwargs={"hide_parameters": True},
         executor_id=executor,
         application_version=PROTOCOL,
         notification_listener_polling_interval_sec=0.1,  # as long does it take to end

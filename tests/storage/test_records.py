@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.exc import DatabaseError, IntegrityError, StatementError
 
 from factors.alphas import Alpha
 from factors.errors import NotFoundError, SettingError
@@ -757,6 +757,13 @@ def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
     with ThreadPoolExecutor(8) as threads:
         begun = [number for number in threads.map(begin, range(40)) if number]
     assert sorted(begun) == list(range(1, 11))
+
+
+def test_an_error_of_a_statement_does_not_tell_its_parameters(records):
+    with pytest.raises(DatabaseError) as failed, records._engine.begin() as connection:
+        connection.execute(text("SELECT * FROM nowhere WHERE direction = :words"), {"words": "zanzibar"})
+    assert "FROM nowhere" in str(failed.value)
+    assert "zanzibar" not in str(failed.value)
 
 
 def test_an_allowance_counts_what_is_not_a_call_as_well(records):
