@@ -22,7 +22,7 @@ from app.dependencies import Shared
 from app.observation import current_request
 from app.runner import operator
 from factors.errors import AlphaAgentError, NotFoundError
-from storage.people import Token
+from storage.people import Token, digest
 from storage.principal import Principal, Role
 from storage.runs import Run
 
@@ -73,7 +73,7 @@ def authenticated(
     elif "authorization" in request.headers:
         principal = _shown(request, people.authenticate(bearer.credentials) if bearer else None)
     else:
-        principal = _shown(request, people.session(session) if session else None)
+        principal = _shown(request, people.session(session) if session else None, session)
         if request.method not in _SAFE:
             require_own_page(request)
             if not session or csrf is None or not compare_digest(csrf.encode(), csrf_token(session).encode()):
@@ -133,10 +133,11 @@ def client_of(request: Request) -> str | None:
     return request.client and request.client.host
 
 
-def _shown(request: Request, token: Token | None) -> Principal:
+def _shown(request: Request, token: Token | None, session: str | None = None) -> Principal:
     if token is None:
         raise AuthenticationError("expected a valid key as Authorization: Bearer, or a session of /login")
-    return Principal(token.user, token.role, token.id, client_of(request), current_request())
+    opened = session and digest(session)
+    return Principal(token.user, token.role, token.id, client_of(request), current_request(), opened)
 
 
 def _on_this_machine(request: Request) -> Principal:

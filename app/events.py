@@ -51,7 +51,7 @@ async def _while_it_lasts(frames: AsyncGenerator[bytes], principal: Principal, p
     async with aclosing(frames):
         async for chunk in frames:
             if monotonic() - looked >= LOOK_SECONDS:
-                if not await asyncio.to_thread(people.lasts, principal.token):
+                if not await asyncio.to_thread(people.lasts, principal):
                     return
                 looked = monotonic()
             yield chunk

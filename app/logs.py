@@ -20,7 +20,11 @@ from structlog.types import Processor, WrappedLogger
 BLOT: Final = "***"
 _OURS: Final = ("app", "graphs", "storage", "factors")  # whose ordinary progress is of interest
 _OWN_WAYS: Final = ("dbos", "uvicorn", "uvicorn.error", "uvicorn.access")  # which would write by themselves
-_CREDENTIALS: Final = re.compile(r"""(?<=://)[^/\s"'@]*:[^/\s"'@]*(?=@)|(?<=bearer )[\w.~+/=-]+""", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(
+    r"""(?<=://)[^/\s"'@]*:[^/\s"'@]*(?=@)|(?<=bearer )[\w.~+/=-]+"""
+    r"|alphaagent_[0-9a-f]{12}_[\w-]+|whsec_[\w-]+",  # keys of ours and secrets of webhooks
+    re.IGNORECASE,
+)
 
 
 def configure(level: int, settings: BaseModel | None = None) -> None:
@@ -89,7 +93,10 @@ def _rendering(*, readable: bool) -> list[Processor]:
 
 
 class _Blotter:
-    """The last step of a line: no secret passes, nor a password or token that is written where these are."""
+    """The last step of a line: no secret passes, nor a password or token that is written where these are.
+
+    Nor do keys and secrets that this program has made, wherever they are written.
+    """
 
     def __init__(self, secrets: Iterator[str]) -> None:
         spelt = {spelling for secret in secrets if secret for spelling in (secret, json.dumps(secret)[1:-1])}

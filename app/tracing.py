@@ -39,7 +39,7 @@ def configure() -> Callable[[], None]:
     provider = TracerProvider(resource=Resource.create(named))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=SECONDS)))
     trace.set_tracer_provider(provider)
-    return provider.shutdown  # type: ignore[no-any-return]
+    return provider.shutdown
 
 
 def _nothing() -> None:

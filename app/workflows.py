@@ -26,6 +26,7 @@ def configuration(url: str, executor: str) -> DBOSConfig:
     return DBOSConfig(
         name="alphaagent",
         system_database_url=url,
+        db_engine_kwargs={"hide_parameters": True},
         executor_id=executor,
         application_version=PROTOCOL,
         serializer=DBOSPortableJSONSerializer(),

@@ -26,7 +26,7 @@ OUTAGES: Final[tuple[type[Exception], ...]] = (
 
 
 def connect(url: str) -> Engine:
-    """An engine for the URL; on SQLite the file's folder is created.
+    """An engine for the URL, whose errors leave out a statement's parameters; on SQLite the file's folder is created.
 
     On SQLite a transaction of :func:`writing` waits for the write lock at most 10 seconds.
 
@@ -39,7 +39,8 @@ def connect(url: str) -> Engine:
         # The text is not repeated: it may hold a password.
         raise SettingError("no database URL: expected one like sqlite:////folder/records.sqlite") from None
     if address.get_backend_name() == "postgresql":
-        engine = create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        address = address.set(drivername="postgresql+psycopg")
+        engine = create_engine(address, pool_pre_ping=True, hide_parameters=True)
         event.listen(engine, "handle_error", _refuse_nul)
         return engine
     if address.get_backend_name() != "sqlite":
@@ -49,7 +50,7 @@ def connect(url: str) -> Engine:
             "the records need a file, which all threads share: expected sqlite:////folder/records.sqlite"
         )
     Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(address)
+    engine = create_engine(address, hide_parameters=True)
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine

@@ -66,13 +66,16 @@ class People:
         self._engine = engine
         self._has_tokens = False
 
-    def lasts(self, token_id: str | None) -> bool:
-        """Whether what somebody showed still holds: the token of that id, or for ``None`` that there is no token."""
-        if token_id is None:
+    def lasts(self, by: Principal) -> bool:
+        """Whether what somebody showed still holds: a token and the session, if any, or that there is no token yet."""
+        if by.token is None:
             return not self.has_tokens()
-        at = (tokens.c.id == token_id) & holds(datetime.now(UTC))
+        now = datetime.now(UTC)
+        shown = select(tokens.c.id).where(tokens.c.id == by.token, holds(now))
+        if by.session is not None:
+            shown = shown.join(sessions).where(sessions.c.hash == by.session, sessions.c.expires_at > now)
         with reading(self._engine) as connection:
-            return connection.scalar(select(tokens.c.id).where(at)) is not None
+            return connection.scalar(shown) is not None
 
     def has_tokens(self) -> bool:
         """Whether a token was ever made; one that was revoked counts, as a team without keys is not open again."""
@@ -94,7 +97,7 @@ class People:
             used_at=None,
         )
         with writing(self._engine) as connection:
-            connection.execute(insert(tokens).values(token.model_dump() | {"hash": _digest(secret)}))
+            connection.execute(insert(tokens).values(token.model_dump() | {"hash": digest(secret)}))
             audit.append(connection, by, "token.created", public)
         return NewToken(**token.model_dump(), key=f"alphaagent_{public}_{secret}")
 
@@ -121,7 +124,7 @@ class People:
         at = (tokens.c.id == found[1]) & holds(datetime.now(UTC))
         with reading(self._engine) as connection:
             row = connection.execute(_select(tokens.c.hash).where(at)).one_or_none()
-        if row is None or not compare_digest(row.hash, _digest(found[2])):
+        if row is None or not compare_digest(row.hash, digest(found[2])):
             return None
         return self._used(_token(row))
 
@@ -136,7 +139,7 @@ class People:
                 return None
             session = secrets.token_urlsafe(32)
             connection.execute(delete(sessions).where(sessions.c.expires_at < now))
-            values = {"hash": _digest(session), "token_id": token.id, "created_at": now, "expires_at": now + SESSION}
+            values = {"hash": digest(session), "token_id": token.id, "created_at": now, "expires_at": now + SESSION}
             connection.execute(insert(sessions).values(values))
             by = Principal(token.user, token.role, token.id, client, request_id)
             audit.append(connection, by, "login", "session")
@@ -145,7 +148,7 @@ class People:
     def session(self, session: str) -> Token | None:
         """The token that a session was opened with, ``None`` where either has ended."""
         now = datetime.now(UTC)
-        at = (sessions.c.hash == _digest(session)) & (sessions.c.expires_at > now) & holds(now)
+        at = (sessions.c.hash == digest(session)) & (sessions.c.expires_at > now) & holds(now)
         with reading(self._engine) as connection:
             row = connection.execute(_select().join_from(tokens, sessions).where(at)).one_or_none()
         return None if row is None else self._used(_token(row))
@@ -153,7 +156,7 @@ class People:
     def log_out(self, by: Principal, session: str) -> None:
         """End a session, if there is one."""
         with writing(self._engine) as connection:
-            if connection.execute(delete(sessions).where(sessions.c.hash == _digest(session))).rowcount:
+            if connection.execute(delete(sessions).where(sessions.c.hash == digest(session))).rowcount:
                 audit.append(connection, by, "logout", "session")
 
     def quota(self, user: str, defaults: Quota) -> Quota:
@@ -213,5 +216,6 @@ def _token(row: Row[Any]) -> Token:
     return Token.model_validate({name: values[name] for name in Token.model_fields})
 
 
-def _digest(secret: str) -> str:
+def digest(secret: str) -> str:
+    """What is kept of a key's secret or a session's id."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -24,6 +24,7 @@ class Principal:
         token: public id of the token that showed it; ``None`` on the command line, and where none is asked for.
         client: address that the request came from, ``None`` on the command line.
         request_id: of that request, if it has one.
+        session: hash of the id of the session that showed the token; ``None`` where its key was shown.
     """
 
     user: str
@@ -31,6 +32,7 @@ class Principal:
     token: str | None = None
     client: str | None = None
     request_id: str | None = None
+    session: str | None = None
 
     def may(self, least: Role) -> bool:
         """Whether the role is at least that one."""

@@ -83,7 +83,7 @@ class Budget(BaseModel):
 
 
 class Allowance(BaseModel):
-    """What all runs of one user that were queued in the last 24 hours may spend together; ``None`` is no limit.
+    """What one user's runs that are open or ended in the last 24 hours may spend together; ``None`` is no limit.
 
     The fields are counts over these runs, ``seconds`` of work and ``usd`` of calls whose price is known. Evaluations
     that the user asked for without a run count as well.

@@ -19,7 +19,7 @@ _DAY = timedelta(hours=24)
 class _Asked:
     """An evaluation that a user asked for without a run."""
 
-    created_at: datetime
+    at: datetime
     evaluations: int = 1
 
 
@@ -75,23 +75,32 @@ def _first_used_up(spent: Iterable[_Spent], allowance: Allowance) -> str:
 
 
 def _recent(connection: Connection, user: str, allowance: Allowance) -> list[_Spent]:
-    """What counts in a user's last 24 hours, oldest first; not looked at where nothing of it is limited."""
+    """What counts in a user's last 24 hours, oldest first; not looked at where nothing of it is limited.
+
+    A run counts until a day after its end, whenever it was queued: it spends until then.
+    """
     if all(getattr(allowance, name) is None for name in Allowance.model_fields):
         return []
     begun = datetime.now(UTC) - _DAY
-    query = rows.select_runs().where(runs.c.user == user, runs.c.created_at > begun)
+    lately = runs.c.finished_at.is_(None) | (runs.c.finished_at > begun)
+    query = rows.select_runs().where(runs.c.user == user, lately)
     asked = (audit.c.user == user, audit.c.act == "evaluation.asked", audit.c.at > begun)
     spent: list[_Spent] = [*rows.read_runs(connection, connection.execute(query).all())]
     spent += [_Asked(at) for at in connection.scalars(select(audit.c.at).where(*asked))]
-    return sorted(spent, key=lambda one: one.created_at)
+    return sorted(spent, key=_spent_until)
 
 
 def _until_aged(spent: Sequence[_Spent], name: str, allowance: Allowance) -> int:
     """Seconds until enough of what counts is older than a day; a day where that would not do."""
     for k, one in enumerate(spent, 1):
         if _used(spent[k:], name) < _limit(allowance, name):
-            return max(1, ceil((one.created_at + _DAY - datetime.now(UTC)).total_seconds()))
+            return max(1, ceil((_spent_until(one) + _DAY - datetime.now(UTC)).total_seconds()))
     return int(_DAY.total_seconds())
+
+
+def _spent_until(one: _Spent) -> datetime:
+    """When the last of it may have been spent, which is now for a run that has not ended."""
+    return one.at if isinstance(one, _Asked) else one.finished_at or datetime.now(UTC)
 
 
 def _until_one_ends(connection: Connection, user: str) -> int:

@@ -29,6 +29,7 @@ from app.service import create_service
 from app.settings import Settings
 from storage.principal import LOCAL
 from storage.records import Records
+from storage.webhooks import WebhookRequest
 from tests.local import local_client
 from tests.logs import lines, troubles
 from tests.processes import until
@@ -329,6 +330,18 @@ def test_secrets_are_blotted_out_whoever_writes_them(logged):
     assert second["logger"] == "dbos"
     for secret in ("quo", "plain-2", "pass-3", "tok-4"):
         assert secret not in logged.getvalue()
+
+
+def test_keys_and_secrets_that_were_made_here_are_blotted_out_anywhere(logged, tmp_path):
+    with Records.open(f"sqlite:///{tmp_path}/records.sqlite") as records:
+        key = records.people.create_token(LOCAL, "ada", "viewer").key
+        secret = records.webhooks.create(WebhookRequest(url="https://hooks.example/"), LOCAL).secret
+    logging.getLogger("dbos").error("a row of (%s, '%s')", secret, key)
+    logging.getLogger("app.x").warning(json.dumps({"key": key, "nested": json.dumps([secret])}))
+    first, second = lines(logged.getvalue())
+    assert first["event"] == "a row of (***, '***')"
+    assert json.loads(second["event"]) == {"key": "***", "nested": '["***"]'}
+    assert not any(part in logged.getvalue() for part in (key, key.split("_", 2)[2], secret, "whsec"))
 
 
 def test_libraries_tell_of_warnings_and_we_of_progress(logged):

@@ -281,6 +281,17 @@ def test_a_stream_ends_soon_after_its_key_was_revoked(team):
         assert [line for line in lines if line.startswith("data")] == []
 
 
+def test_a_stream_ends_soon_after_its_session_was_left(team):
+    with httpx.Client(base_url=team.url, verify=TLS, timeout=60) as browser:
+        browser.post("/login", data={"key": team.keys["viewer"]}, headers=from_elsewhere())
+        with browser.stream("GET", "/events") as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "retry: 1000"
+            browser.post("/logout", data={"csrf": csrf_token(browser.cookies[COOKIE])})
+            assert [line for line in lines if line.startswith("data")] == []
+    assert team.ask("viewer", "GET", "/runs").status_code == 200
+
+
 def test_no_answer_to_others_tells_a_word_of_a_private_run(team):
     with team.records() as records:
         own = factor_id("small", parse("RANK($close - $open)"))

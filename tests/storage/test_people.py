@@ -2,6 +2,7 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import DatabaseError
 
 from factors.errors import NotFoundError, SettingError
 from storage.idempotency import IdempotencyError, Once
+from storage.people import digest
 from storage.principal import LOCAL, Principal
 from storage.records import Records
 from storage.runs import Quota, RunRequest, SpentError
@@ -183,6 +185,25 @@ def test_a_session_is_known_by_its_hash_and_ends(records):
     assert records.people.session(other) is None
     records.people.log_in(made.key, None)
     assert count(records, "sessions") == 1  # what has ended is swept
+
+
+def test_what_was_shown_lasts_as_long_as_its_session_and_its_token(records):
+    assert records.people.lasts(LOCAL)
+    made = records.people.create_token(ROOT, "ada", "viewer")
+    by_key = Principal("ada", "viewer", made.id)
+    first, second = (records.people.log_in(made.key, None) for _ in range(2))
+    one, other = (replace(by_key, session=digest(session)) for session in (first, second))
+
+    def lasting():
+        return [records.people.lasts(by) for by in (LOCAL, by_key, one, other)]
+
+    assert lasting() == [False, True, True, True]
+    records.people.log_out(ADA, first)
+    assert lasting() == [False, True, False, True]
+    execute(records, "UPDATE sessions SET expires_at = :at", at=ago(hours=14))
+    assert lasting() == [False, True, False, False]
+    records.people.revoke_token(ROOT, made.id)
+    assert lasting() == [False, False, False, False]
 
 
 # requests carried out once

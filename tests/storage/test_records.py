@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.exc import DatabaseError, IntegrityError, StatementError
 
 from factors.alphas import Alpha
 from factors.errors import NotFoundError, SettingError
@@ -20,7 +20,7 @@ from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage.principal import LOCAL, Principal
-from storage.runs import Allowance, Budget, ModelCall, RunRequest, RunStateError, SpentError
+from storage.runs import Allowance, Budget, ModelCall, Quota, RunRequest, RunStateError, SpentError
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -50,6 +50,13 @@ def start(records, **kwargs):
 
 def journal(records, run):
     return records.journal(run.id, "host-1")
+
+
+def aged(records, run, column, **duration):
+    """Move a time of a run into the past."""
+    at = datetime.now(UTC).replace(tzinfo=None) - timedelta(**duration)
+    with records._engine.begin() as connection:
+        connection.execute(text(f"UPDATE runs SET {column} = :at WHERE id = :id"), {"at": at, "id": run.id})
 
 
 def accept(records, found):
@@ -716,6 +723,28 @@ def test_a_call_begins_only_where_its_estimate_has_room(records, limit, spare):
     journal(records, start(records, user="somebody else")).begin_call(call, allowance)
 
 
+def test_a_run_spends_in_the_day_in_which_it_works_not_in_that_of_its_queueing(records):
+    allowance = Allowance(input_tokens=2 * CALL.input_tokens)
+    run = start(records)
+    aged(records, run, "created_at", hours=25)
+    for _ in range(2):
+        journal(records, run).begin_call(CALL, allowance)
+    with pytest.raises(SpentError) as caught:
+        journal(records, run).begin_call(CALL, allowance)
+    assert caught.value.limit == "user_input_tokens"
+    with pytest.raises(SpentError):
+        journal(records, start(records)).begin_call(CALL, allowance)
+    journal(records, run).finish("succeeded")
+    for hours, wait in ((0, 86_400), (23, 3_600)):
+        aged(records, run, "finished_at", hours=hours)
+        with pytest.raises(SpentError) as waiting:
+            records.people.ask_evaluation(Principal(run.user, "researcher"), "s", Quota(**allowance.model_dump()))
+        assert wait - 60 < waiting.value.retry_after <= wait
+    aged(records, run, "finished_at", hours=25)
+    assert records.left(run.user, allowance, "input_tokens") == 2 * CALL.input_tokens
+    journal(records, start(records)).begin_call(CALL, allowance)
+
+
 def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
     run = start(records, budget=Budget(model_calls=10))
 
@@ -728,6 +757,13 @@ def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
     with ThreadPoolExecutor(8) as threads:
         begun = [number for number in threads.map(begin, range(40)) if number]
     assert sorted(begun) == list(range(1, 11))
+
+
+def test_an_error_of_a_statement_does_not_tell_its_parameters(records):
+    with pytest.raises(DatabaseError) as failed, records._engine.begin() as connection:
+        connection.execute(text("SELECT * FROM nowhere WHERE direction = :words"), {"words": "zanzibar"})
+    assert "FROM nowhere" in str(failed.value)
+    assert "zanzibar" not in str(failed.value)
 
 
 def test_an_allowance_counts_what_is_not_a_call_as_well(records):
