@@ -103,7 +103,6 @@ def _factor_page(factor_id: str, request: Request, principal: Principal, runner:
         charts=appraisal_charts(appraisal),
         memory=memory_chart(appraisal.evaluation.memory),
         run=run if principal.sees(run) else None,
-        model=run.model,
         cutoff=settings.training_cutoff(run.model),
         opening=records.openings.of_factor(factor.id),
         retirement=records.retirements.of_factor(factor.id),

@@ -169,7 +169,8 @@ def finished(records, snapshot, by, *, private=False, formula=None):
     """A run that has ended, with what it is about in all its words, and a factor that it accepted."""
     direction = f"{SECRET} direction" if private else "of the team"
     request = RunRequest(direction=direction, market="small", private=private)
-    run = records.create_run(request, universe="synthetic200", snapshot=snapshot.id, seed=1, model="offline", by=by)
+    model = f"{SECRET}-model" if private else "offline"
+    run = records.create_run(request, universe="synthetic200", snapshot=snapshot.id, seed=1, model=model, by=by)
     journal = records.journal(run.id, "host")
     journal.start()
     if formula:
@@ -232,6 +233,12 @@ def test_each_role_may_do_what_the_table_says(team, route):
             "/login",
             path.format(**place).rpartition("/")[0],
         }
+
+
+def test_a_factor_s_page_names_the_model_of_a_private_run_to_who_may_see_it(team):
+    path = f"/library/{factor_id('small', parse('RANK($close - $open)'))}"
+    told = {who: team.ask(who, "GET", path).text.count(f"{SECRET}-model") for who in WHO[1:]}
+    assert told == {"viewer": 0, "researcher": 2, "other": 0, "admin": 2}
 
 
 @pytest.mark.parametrize("route", [route for route in ACCESS if "{run_id}" in route])
