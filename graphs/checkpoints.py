@@ -22,6 +22,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from factors.errors import DataError, SettingError
 from factors.hypothesis import Candidate
 from graphs.researcher import Trial
+from storage.engine import PATIENCE
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -98,10 +99,16 @@ def _postgres(url: str) -> Iterator[Saver]:
 
     address = "postgresql://" + url.partition("://")[2]
     arguments = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    with ConnectionPool[Connection[dict[str, Any]]](address, min_size=1, max_size=8, kwargs=arguments) as pool:
+    with ConnectionPool[Connection[dict[str, Any]]](
+        address, min_size=1, max_size=8, kwargs=arguments, configure=_configure
+    ) as pool:
         with pool.connection() as connection, _alone(connection):
             PostgresSaver(connection).setup()
         yield PostgresSaver(pool, serde=StrictSerializer())
+
+
+def _configure(connection: "Connection[dict[str, Any]]") -> None:
+    connection.execute(PATIENCE)
 
 
 @contextmanager

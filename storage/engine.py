@@ -24,6 +24,9 @@ OUTAGES: Final[tuple[type[Exception], ...]] = (
 )
 """What is raised where a database does not answer, which may pass: of the records and of what else is kept in it."""
 
+PATIENCE: Final = "SET idle_in_transaction_session_timeout = '10s'"
+"""Of each PostgreSQL session: a process that falls silent within a transaction must not keep its locks for ever."""
+
 
 def connect(url: str) -> Engine:
     """An engine for the URL, whose errors leave out a statement's parameters; on SQLite the file's folder is created.
@@ -42,6 +45,7 @@ def connect(url: str) -> Engine:
         address = address.set(drivername="postgresql+psycopg")
         engine = create_engine(address, pool_pre_ping=True, hide_parameters=True)
         event.listen(engine, "handle_error", _refuse_nul)
+        event.listen(engine, "connect", lambda connection, _: (connection.execute(PATIENCE), connection.commit()))
         return engine
     if address.get_backend_name() != "sqlite":
         raise SettingError(f"records are kept in SQLite or PostgreSQL, not in {address.get_backend_name()}")

@@ -59,10 +59,13 @@ def takeover(
         os.kill(lost.process.pid, signal.SIGSTOP if silent else signal.SIGKILL)
         if not silent:
             lost.process.wait()
-        other.until(run_id)
-        seconds = time.monotonic() - began
+        try:
+            other.until(run_id)
+            seconds = time.monotonic() - began
+        finally:
+            if silent:
+                os.kill(lost.process.pid, signal.SIGCONT)
         if silent:
-            os.kill(lost.process.pid, signal.SIGCONT)
             time.sleep(3.0)  # for it to go on with what it was at
     with Records.open(url) as records:
         resumed = len(records.all_events(run_id, ["run.resumed"]))

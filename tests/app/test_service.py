@@ -372,6 +372,7 @@ def test_a_waiting_run_reads_the_version_it_was_posted_for(new_home, small):
     assert measured.splits == split_metrics(evaluate(parse(measured.formula), panel), labels, panel)
 
 
+@pytest.mark.usefixtures("endurance")
 def test_followers_may_hang_up_at_any_time(new_home, serve):
     service = serve(new_home())
     run = service.post(**LONG).json()

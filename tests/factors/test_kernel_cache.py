@@ -19,6 +19,7 @@ print(out[0, 0, 0])
 """
 
 
+@pytest.mark.usefixtures("endurance")
 def test_an_edited_callee_in_another_file_is_compiled_again(tmp_path):
     """Numba alone would go on with the caller's old code, in which the callee is inlined."""
     ignore = shutil.ignore_patterns("__pycache__")

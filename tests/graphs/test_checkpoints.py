@@ -13,6 +13,7 @@ from zlib import crc32
 import ormsgpack
 import pytest
 from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_POS_ARGS, EXT_CONSTRUCTOR_SINGLE_ARG, EXT_PYDANTIC_V2
+from sqlalchemy import text
 
 from factors.errors import DataError, MeasurementError, SettingError
 from graphs import checkpoints
@@ -23,6 +24,7 @@ from graphs.offline import OfflineResearcher
 from graphs.researcher import Draft
 from storage import schema
 from storage.journal import Journal
+from storage.records import Records
 from storage.runs import Quota
 from tests.graphs.test_machine import OVERREACTION
 
@@ -243,3 +245,11 @@ def test_processes_that_open_the_checkpoints_of_a_new_database_at_once_all_do(po
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(opens, range(6))) == [0] * 6
+
+
+def test_a_process_that_falls_silent_within_a_transaction_does_not_keep_its_locks(postgres, tmp_path):
+    url, ask = postgres(), "SHOW idle_in_transaction_session_timeout"
+    with open_checkpoints(url, tmp_path / "none") as saver, saver.conn.connection() as connection:
+        assert connection.execute(ask).fetchone() == {"idle_in_transaction_session_timeout": "10s"}
+    with Records.open(url) as records, records._writing() as connection:
+        assert connection.execute(text(ask)).scalar_one() == "10s"
