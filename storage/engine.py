@@ -45,7 +45,7 @@ def connect(url: str) -> Engine:
         address = address.set(drivername="postgresql+psycopg")
         engine = create_engine(address, pool_pre_ping=True, hide_parameters=True)
         event.listen(engine, "handle_error", _refuse_nul)
-        event.listen(engine, "connect", lambda connection, _: (connection.execute(PATIENCE), connection.commit()))
+        event.listen(engine, "connect", _set_patience)
         return engine
     if address.get_backend_name() != "sqlite":
         raise SettingError(f"records are kept in SQLite or PostgreSQL, not in {address.get_backend_name()}")
@@ -88,6 +88,13 @@ def _refuse_nul(context: ExceptionContext) -> SettingError | None:
     if isinstance(context.sqlalchemy_exception, DataError) and "NUL" in str(context.original_exception):
         return SettingError("a text cannot hold the character NUL")
     return None
+
+
+def _set_patience(connection: DBAPIConnection, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(PATIENCE)
+    cursor.close()
+    connection.commit()
 
 
 def _set_pragmas(connection: DBAPIConnection, _: object) -> None:

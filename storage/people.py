@@ -11,7 +11,7 @@ from hmac import compare_digest
 from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
-from sqlalchemy import Connection, Engine, Row, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, insert, select, update
 
 from factors.errors import NotFoundError
 from storage import audit, idempotency, spending
@@ -73,7 +73,7 @@ class People:
         now = datetime.now(UTC)
         shown = select(tokens.c.id).where(tokens.c.id == by.token, holds(now))
         if by.session is not None:
-            shown = shown.join(sessions).where(sessions.c.hash == by.session, sessions.c.expires_at > now)
+            shown = shown.join(sessions).where(_is_open(by.session, now))
         with reading(self._engine) as connection:
             return connection.scalar(shown) is not None
 
@@ -148,7 +148,7 @@ class People:
     def session(self, session: str) -> Token | None:
         """The token that a session was opened with, ``None`` where either has ended."""
         now = datetime.now(UTC)
-        at = (sessions.c.hash == digest(session)) & (sessions.c.expires_at > now) & holds(now)
+        at = _is_open(digest(session), now) & holds(now)
         with reading(self._engine) as connection:
             row = connection.execute(_select().join_from(tokens, sessions).where(at)).one_or_none()
         return None if row is None else self._used(_token(row))
@@ -209,6 +209,11 @@ def _quota(connection: Connection, user: str, defaults: Quota) -> Quota:
 
 def _select(*more: Any) -> Select[Any]:  # noqa: ANN401 - any column
     return select(*(tokens.c[name] for name in Token.model_fields), *more)
+
+
+def _is_open(session: str, now: datetime) -> ColumnElement[bool]:
+    """That the session of that hash has not ended."""
+    return (sessions.c.hash == session) & (sessions.c.expires_at > now)
 
 
 def _token(row: Row[Any]) -> Token:
