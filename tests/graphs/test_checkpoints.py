@@ -165,6 +165,28 @@ def test_a_user_s_last_evaluations_are_the_same_wherever_a_run_is_killed(
     assert records.run(whole.run.id).evaluations <= evaluations
 
 
+def test_what_a_round_had_no_room_for_is_not_measured_after_its_records_began(bench_of, records, saver, monkeypatch):
+    """A limit that others had reached holds no more when the run goes on, and the best were being admitted already."""
+    bench, record = bench_of(Knowing(), rounds=1, candidates=4), Journal.record_trial
+
+    def measured():
+        return [event.data for event in records.events(bench.run.id) if event.type == "candidate.evaluated"]
+
+    def dies(self, **trial):
+        record(self, **trial)
+        if trial["evaluation"]:
+            raise KilledError
+
+    monkeypatch.setattr(Journal, "record_trial", dies)
+    with suppress(KilledError):
+        mine(replace(bench, spent=lambda: "user_usd" if len(measured()) >= 2 else ""), saver)
+    before = measured()
+    monkeypatch.setattr(Journal, "record_trial", record)
+    mine(replace(bench, notebook=Notebook.read(records, bench.run.id)), saver)
+    assert len(before) == 2
+    assert measured() == before
+
+
 def test_a_run_that_has_ended_is_not_begun_again(bench_of, records, saver):
     bench = bench_of(OfflineResearcher(), rounds=1, candidates=2)
     expected = mine(bench, saver)
