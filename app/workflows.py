@@ -9,6 +9,7 @@ from dbos import DBOSConfig, DBOSPortableJSONSerializer
 from dbos._serialization import DefaultSerializer
 
 from factors.errors import DataError
+from storage.engine import PATIENCE_SECONDS
 
 PROTOCOL: Final = "1"  #: of workflows: one that another protocol began is not resumed
 
@@ -27,6 +28,7 @@ def configuration(url: str, executor: str) -> DBOSConfig:
         name="alphaagent",
         system_database_url=url,
         db_engine_kwargs={"hide_parameters": True},
+        sys_db_idle_transaction_timeout_sec=PATIENCE_SECONDS,
         executor_id=executor,
         application_version=PROTOCOL,
         serializer=DBOSPortableJSONSerializer(),

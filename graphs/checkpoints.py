@@ -8,12 +8,19 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
 from langgraph.checkpoint.serde._msgpack import STRICT_MSGPACK_ENABLED
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -56,6 +63,43 @@ class StrictSerializer(JsonPlusSerializer):
             logger.error("a checkpoint was refused, as it holds %s", ", ".join(names))
             raise DataError(f"a checkpoint holds {', '.join(names)}, which is not read")
         return value
+
+
+class FencedSaver(BaseCheckpointSaver[Any]):
+    """Writes the checkpoints of one run as long as that is this process's to write.
+
+    A process that wakes up after its run was taken over must not leave a checkpoint that is newer than its successor's.
+
+    Args:
+        inner: where checkpoints are.
+        check: raises ``FencedError`` where the run is somebody else's.
+    """
+
+    def __init__(self, inner: Saver, check: Callable[[], None]) -> None:
+        super().__init__(serde=inner.serde)
+        self._inner, self._check = inner, check
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that is asked for."""
+        return self._inner.get_tuple(config)
+
+    def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ANN401 - as the inner one counts
+        """The version of a channel after this one."""
+        return self._inner.get_next_version(current, channel)
+
+    def put(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        """Keep a checkpoint."""
+        self._check()
+        return self._inner.put(config, checkpoint, metadata, new_versions)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Keep what a node has come to, before its step is complete."""
+        self._check()
+        self._inner.put_writes(config, writes, task_id, task_path)
 
 
 def _note(event: SerdeEvent) -> None:

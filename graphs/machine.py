@@ -12,7 +12,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from factors.errors import AlphaAgentError
-from graphs.checkpoints import Saver, trim
+from graphs.checkpoints import FencedSaver, Saver, trim
 from graphs.nodes.evaluate import evaluate
 from graphs.nodes.factor import factor
 from graphs.nodes.feedback import feedback
@@ -55,6 +55,7 @@ def mine(bench: Workbench, saver: Saver | None = None) -> State:
     Raises:
         SuspendedError: the process is about to end.
         DataError: the checkpoint cannot be read.
+        FencedError: the run is another process's meanwhile.
     """
     budget = bench.run.budget
     steps_a_round = 6 + 2 * budget.attempts
@@ -65,7 +66,7 @@ def mine(bench: Workbench, saver: Saver | None = None) -> State:
     )
     if saver is None:
         return cast(State, graph.invoke(initial_state(), config, context=bench))
-    machine = build(saver)
+    machine = build(FencedSaver(saver, bench.journal.check))
     reached = machine.get_state(config)
     if reached.values and not reached.tasks:
         return cast(State, reached.values)

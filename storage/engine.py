@@ -24,8 +24,10 @@ OUTAGES: Final[tuple[type[Exception], ...]] = (
 )
 """What is raised where a database does not answer, which may pass: of the records and of what else is kept in it."""
 
-PATIENCE: Final = "SET idle_in_transaction_session_timeout = '10s'"
-"""Of each PostgreSQL session: a process that falls silent within a transaction must not keep its locks for ever."""
+PATIENCE_SECONDS: Final = 10
+"""That each PostgreSQL session may idle in a transaction: one that falls silent must not keep its locks for ever."""
+
+PATIENCE: Final = f"SET idle_in_transaction_session_timeout = '{PATIENCE_SECONDS}s'"
 
 
 def connect(url: str) -> Engine:

@@ -41,6 +41,11 @@ class Journal:
             rows.start(connection, self.run_id, self.executor)
             return rows.read_run(connection, self.run_id)
 
+    def check(self) -> None:
+        """See that the run is still this executor's."""
+        with reading(self._engine) as connection:
+            rows.check_fence(connection, self.run_id, self.executor)
+
     def append(self, type: EventType, data: dict[str, Any], key: str | None = None) -> None:  # noqa: A002
         """Tell an event; ``data`` may hold pydantic models. One whose key was told already is left as it was told.
 

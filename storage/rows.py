@@ -69,7 +69,7 @@ def lock_open(connection: Connection, run_id: str) -> RunStatus:
 
 
 def check_fence(connection: Connection, run_id: str, executor: str) -> None:
-    """``FencedError`` where a locked run is not this executor's."""
+    """``FencedError`` where a run, locked if it is to stay so, is not this executor's."""
     owner = connection.scalar(select(runs.c.executor).where(runs.c.id == run_id))
     if owner != executor:
         raise FencedError(f"run {run_id} is {owner or 'nobody'}'s now, not {executor}'s")

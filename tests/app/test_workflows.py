@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from dbos._dbos import _get_dbos_instance
 from dbos._serialization import DBOSDefaultSerializer, DefaultSerializer
 from sqlalchemy import text
 
@@ -120,3 +121,10 @@ def test_dbos_cannot_unpickle(serializer, tmp_path):
     with pytest.raises(DataError, match="as a pickle, which is not read"):
         serializer.deserialize(poison(target))
     assert not target.exists()
+
+
+def test_sessions_of_dbos_do_not_keep_their_locks_when_they_fall_silent(postgres, new_home):
+    with run_engine(Settings(home=new_home(), database_url=postgres()), room=0):
+        engine = _get_dbos_instance()._sys_db.engine
+        with engine.begin() as connection:
+            assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "10s"

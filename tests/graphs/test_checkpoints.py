@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from threading import Barrier
@@ -25,7 +25,7 @@ from graphs.researcher import Draft
 from storage import schema
 from storage.journal import Journal
 from storage.records import Records
-from storage.runs import Quota
+from storage.runs import FencedError, Quota
 from tests.graphs.test_machine import OVERREACTION
 
 
@@ -38,6 +38,12 @@ def saver(request, tmp_path):
 
 def stored(saver, run_id):
     return len(list(saver.list({"configurable": {"thread_id": run_id}})))
+
+
+def checkpoints_of(saver, run_id):
+    """Each checkpoint of a run with what its nodes had come to."""
+    found = saver.list({"configurable": {"thread_id": run_id}})
+    return [(one.checkpoint["id"], one.pending_writes) for one in found]
 
 
 def told(records, run_id):
@@ -193,6 +199,25 @@ def test_a_run_that_has_ended_is_not_begun_again(bench_of, records, saver):
     events = records.events(bench.run.id)
     assert mine(bench, saver) == expected
     assert records.events(bench.run.id) == events
+
+
+def test_a_process_that_lost_its_run_leaves_no_checkpoint_behind_those_of_its_successor(bench_of, records, saver):
+    bench, stored_then = bench_of(OfflineResearcher(), rounds=2, candidates=2), []
+
+    def taken_over_after(node):
+        @contextmanager
+        def observed(name):
+            yield
+            if name == node and not stored_then:
+                assert records.queue.claim("other", 1, lambda _: 1, dead=["test"]) == bench.run.id
+                stored_then.extend(checkpoints_of(saver, bench.run.id))
+
+        return observed
+
+    with pytest.raises(FencedError):
+        mine(replace(bench, observe=taken_over_after("idea")), saver)
+    assert len(stored_then) > 0
+    assert checkpoints_of(saver, bench.run.id) == stored_then
 
 
 HOSTILE = [
