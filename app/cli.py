@@ -4,7 +4,6 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -17,6 +16,8 @@ from typer.exceptions import TyperException
 from app import display, logs
 from app.appraisal import appraised, ledger_of, overfitting, refusals
 from app.commands import backup
+from app.commands.data import DEMO, data
+from app.commands.options import Json
 from app.commands.serve import serve, work
 from app.commands.token import tokens
 from app.engine import run_engine
@@ -30,7 +31,6 @@ from app.settings import Settings
 from factors.alphas import published, read_alphas
 from factors.causality import prove
 from factors.columns import STANDARD_FIELDS
-from factors.demo_market import demo_market
 from factors.errors import AlphaAgentError, DataError, SettingError
 from factors.evaluator import Evaluator
 from factors.legacy import parse_legacy
@@ -38,12 +38,10 @@ from factors.operators import COMPOSITES, OPERATORS
 from factors.parse import parse
 from factors.prose import on_one_line
 from factors.regularization import Limits
-from storage.ingest import import_market
-from storage.markets import Snapshot, list_markets, open_market, publish
+from storage.markets import list_markets, open_market
 from storage.records import Records
 from storage.runs import Budget, RunRequest
 
-DEMO = "demo"
 # What a run has come to, in its document.
 TOLD = (
     "status", "reason", "stopped", "error", "seed", "snapshot", "seconds", "rounds", "evaluations", "model_calls",
@@ -53,7 +51,6 @@ TOLD = (
 FORMULA_FIRST = {"ignore_unknown_options": True}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mine alpha factors whose numbers can be trusted.")
-data = typer.Typer(no_args_is_help=True, help="Markets: import, list, build the synthetic demo.")
 factors = typer.Typer(no_args_is_help=True, help="The team's library of accepted factors.")
 zoo = typer.Typer(no_args_is_help=True, help="Known alphas, which a candidate must differ from.")
 app.add_typer(data, name="data")
@@ -64,7 +61,6 @@ app.add_typer(tokens, name="token")
 app.command()(serve)
 app.command()(work)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Market = Annotated[str, typer.Option(help="Name of an imported market.")]
 Dialect = Annotated[
     Literal["alphaagent", "legacy"], typer.Option(help="How it is spelt; legacy as older published formulas.")
@@ -271,7 +267,7 @@ def import_zoo(
         hint = "; older files may need --dialect legacy" if dialect != "legacy" else ""
         raise DataError(f"{error}{hint}") from error
     with Records.open(Settings().records_url) as records:
-        records.add_alphas(alphas)
+        records.add_alphas(alphas, operator())
     typer.echo(f"{len(alphas)} alphas of {source.name} are known now")
 
 
@@ -329,61 +325,6 @@ def retire_factor(factor_id: Annotated[str, typer.Argument(metavar="ID")], as_js
         retired = records.retirements.retire(records.factor(factor_id).id, operator())
     told = f"{retired.factor_id} was retired by {retired.user} on {retired.retired_at:%Y-%m-%d}"
     typer.echo(retired.model_dump_json(indent=2) if as_json else told)
-
-
-@data.command("demo")
-def make_demo(seed: Annotated[int, typer.Option(min=0)] = 7, as_json: Json = False) -> None:
-    """Build the synthetic demo market."""
-    market = demo_market(seed)
-    snapshot = publish(
-        Settings().home,
-        DEMO,
-        market.bars,
-        membership=market.membership,
-        sectors=market.sectors,
-        train_end=market.train_end,
-        valid_end=market.valid_end,
-        synthetic=True,
-    )
-    _print_snapshots([snapshot], as_json=as_json)
-
-
-@data.command("list")
-def list_data(as_json: Json = False) -> None:
-    """The imported markets."""
-    _print_snapshots(list_markets(Settings().home), as_json=as_json)
-
-
-@data.command("import")
-def import_data(
-    source: Annotated[Path, typer.Argument(metavar="PATH", help="A long Parquet or CSV file of daily bars.")],
-    market: Annotated[str, typer.Option(help="Name to import it under.")],
-    membership: Annotated[Path | None, typer.Option(help="symbol, start, end[, index].")] = None,
-    sectors: Annotated[Path | None, typer.Option(help="symbol, sector.")] = None,
-    train_end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
-    valid_end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
-    no_holdout: Annotated[bool, typer.Option("--no-holdout", help="Keep nothing back for promotion.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Import bars: date, symbol, open, high, low, close, volume, any more numeric columns."""
-    snapshot = import_market(
-        Settings().home,
-        market,
-        source,
-        membership=membership,
-        sectors=sectors,
-        train_end=train_end.date() if train_end else None,
-        valid_end=valid_end.date() if valid_end else None,
-        holdout=not no_holdout,
-    )
-    _print_snapshots([snapshot], as_json=as_json)
-
-
-def _print_snapshots(snapshots: list[Snapshot], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([display.snapshot_facts(snapshot) for snapshot in snapshots], indent=2, default=str))
-    else:
-        display.snapshots(Console(), snapshots)
 
 
 def _write_values(write: Callable[[Path], None], path: Path) -> None:

@@ -88,7 +88,11 @@ class FencedSaver(BaseCheckpointSaver[Any]):
         return self._inner.get_next_version(current, channel)
 
     def put(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Keep a checkpoint."""
         self._check()

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, insert, select
 from uuid_utils import uuid7
 
 from storage import rows
-from storage.engine import reading
+from storage.engine import reading, writing
 from storage.principal import Principal
 from storage.schema import audit
 
@@ -18,6 +18,8 @@ Act = Literal[
     "evaluation.asked",
     "factor.promoted",
     "factor.retired",
+    "alphas.imported",
+    "market.imported",
     "token.created",
     "token.revoked",
     "quota.set",
@@ -75,6 +77,11 @@ class Audit:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def add(self, by: Principal, act: Act, subject: str) -> None:
+        """Log an act that was done outside the records."""
+        with writing(self._engine) as connection:
+            append(connection, by, act, subject)
 
     def page(self, limit: int = 50, cursor: str | None = None) -> tuple[list[AuditEntry], str | None]:
         """A page of the log, newest first, and the cursor of the next; ``NotFoundError`` for an unknown cursor."""

@@ -254,7 +254,7 @@ class Records:
         with self._reading() as connection:
             return [Factor.model_validate(row._asdict()) for row in connection.execute(query)]
 
-    def add_alphas(self, alphas: Iterable[Alpha]) -> None:
+    def add_alphas(self, alphas: Iterable[Alpha], by: Principal) -> None:
         """Import alphas, all or none.
 
         Raises:
@@ -270,6 +270,8 @@ class Records:
                 for name, one in given.items()
             ]
             connection.execute(insert(table), values)
+            for source in sorted({one.source for one in given.values()}):
+                audit.append(connection, by, "alphas.imported", source)
 
     def alphas(self, before: datetime | None = None) -> list[Alpha]:
         """The imported alphas, oldest first; only those imported strictly ``before`` a time."""

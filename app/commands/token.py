@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.commands.options import Json
 from app.runner import operator
 from app.settings import Settings
 from app.tokens import MAX_DAYS, TokenRequest
@@ -14,8 +15,6 @@ from storage.principal import Role
 from storage.records import Records
 
 tokens = typer.Typer(no_args_is_help=True, help="Keys of the service; without any it answers this machine alone.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @tokens.command("create")

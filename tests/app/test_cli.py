@@ -369,6 +369,9 @@ def test_import_without_a_hold_out_leaves_all_days_in_train_and_valid(tmp_path, 
     [facts] = answer.json
     assert (facts["first_date"], facts["last_date"], facts["valid_end"]) == ("2020-01-01", "2020-01-30", "2020-01-30")
     assert facts["has_holdout"] is False
+    with Records.open(Settings(home=home).records_url) as records:
+        [entry] = records.audit.page()[0]
+    assert (entry.act, entry.subject) == ("market.imported", open_market(home, "mine").id)
     assert cli(home, "data", "list", "--json").json == [facts]
     assert cli(home, "eval", "RANK($close)", "--market", "mine", "--values", out, "--json").status == 0
     assert pl.read_parquet(out)["date"].n_unique() == 30

@@ -626,14 +626,15 @@ def alpha(name, formula="RANK($close)"):
 
 
 def test_imported_alphas_read_back_and_a_name_is_taken_once(records):
-    records.add_alphas([alpha("one"), alpha("two")])
+    records.add_alphas([alpha("one"), alpha("two")], LOCAL)
     assert [(found.name, found.expr, found.source) for found in records.alphas()] == [
         ("one", parse("RANK($close)"), "mine.csv"),
         ("two", parse("RANK($close)"), "mine.csv"),
     ]
     with pytest.raises(SettingError, match="two"):
-        records.add_alphas([alpha("three"), alpha("two")])
+        records.add_alphas([alpha("three"), alpha("two")], LOCAL)
     assert len(records.alphas()) == 2
+    assert [(one.act, one.subject) for one in records.audit.page()[0]] == [("alphas.imported", "mine.csv")]
     assert records.alphas(before=datetime(2020, 1, 1, tzinfo=UTC)) == []
 
 
