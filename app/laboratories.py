@@ -259,7 +259,7 @@ def _started() -> tuple[subprocess.Popen[bytes], socket, socket]:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "app.worker", *map(str, descriptors)],
                 cwd=Path(app.__file__).parents[1],  # so that its modules are this process's
-                env={"NUMBA_CACHE_DIR": CACHE_FOLDER},
+                env={"NUMBA_CACHE_DIR": CACHE_FOLDER, **_machine_code()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=descriptors,
@@ -270,6 +270,11 @@ def _started() -> tuple[subprocess.Popen[bytes], socket, socket]:
             life.close()
             raise
     return process, end, life
+
+
+def _machine_code() -> dict[str, str]:
+    """What this process was told of the machine code of linear algebra: with other code the last digits differ."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
 
 
 def _try() -> None:

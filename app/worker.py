@@ -1,8 +1,9 @@
 """A worker process: ``python -m app.worker END LIFE`` computes on one panel for the process that has started it.
 
 The arguments are the descriptors of two sockets: at the other end of the first it is asked, that of the second closes
-when the other process ends. It has no environment but where compiled kernels are kept, and a process group of its own,
-and may be killed at any time. It ends with the other process, or when it was asked nothing for a while.
+when the other process ends. It has no environment but where compiled kernels are kept and what picks the code of linear
+algebra, and a process group of its own, and may be killed at any time. It ends with the other process, or when it was
+asked nothing for a while.
 """
 
 import fcntl

@@ -1,15 +1,16 @@
 """What a team relies on when it leaves the service running, in figures.
 
-Processes that work on runs are killed, at commits and at moments, on SQLite and on PostgreSQL, played by the search and
-by a model on loopback; a server of two is killed, then one falls silent; a thousand subscribers follow twenty runs; and
-a server is asked whether it lives while it evaluates. It takes most of an hour, with ``--quick`` some minutes.
+Processes that work on runs are killed, once at each commit and then at random commits and moments, on SQLite and on
+PostgreSQL, with one direction and with two, played by the search and by a model on loopback; a server of two is killed,
+then one falls silent; a thousand subscribers follow twenty runs; and a server is asked whether it lives while it
+evaluates. It takes most of an hour, with ``--quick`` some minutes.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from random import Random
 from benchmarks.holdout import demo
 from benchmarks.service.fanout import fanout
 from benchmarks.service.health import health
-from benchmarks.service.kills import Graveyard, Kills, Strike, at_commits, at_moments, graveyard, trace
+from benchmarks.service.kills import Graveyard, Kills, at_random, graveyard, trace
 from benchmarks.service.model import Model
 from benchmarks.service.takeover import takeover, undisturbed
 from factors.demo_market import demo_market
@@ -46,7 +47,7 @@ PROMISES = {
 def main() -> None:
     """Measure, print, and write the report unless it is the quick one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="30 kills for 300, shorter times, no report")
+    parser.add_argument("--quick", action="store_true", help="30 kills for some 300, shorter times, no report")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alphaagent-service-") as folder:
@@ -63,7 +64,7 @@ def figures(folder: Path, *, quick: bool) -> dict[str, float]:
     source.publish(home, source.name, train_end=source.train_end, valid_end=source.valid_end)
     server = postgres.start()  # type: ignore[no-untyped-call]
     try:
-        done = killed(home, folder, server.database, 10 if quick else 100)
+        done = killed(home, folder, server.database, quick=quick)
         _say("servers that are lost")
         expected = undisturbed(_home(folder, "first", home), MARKET, server.database())
         lost = [
@@ -88,40 +89,51 @@ def figures(folder: Path, *, quick: bool) -> dict[str, float]:
     }
 
 
-def killed(home: Path, folder: Path, database: Callable[[], str], count: int) -> Kills:
-    """What so many kills of each kind have done to runs."""
+def killed(home: Path, folder: Path, database: Callable[[], str], *, quick: bool) -> Kills:
+    """What kills have done to runs on both databases, and to runs of a model."""
     model, done = Model(), Kills()
     draw = Random(1)  # noqa: S311 - kills that can be repeated, not a secret
     try:
-        with graveyard(home, MARKET, folder / "sqlite") as yard:
-            _say(f"{count} kills at commits")
-            done += rounds(yard, count, lambda commits: at_commits(draw, commits))
-            _say(f"{count} kills at commits of a model's run")
-            done += rounds(yard, count, lambda commits: at_commits(draw, commits), model)
-        with graveyard(home, MARKET, folder / "postgres", database) as yard:
-            _say(f"{count} kills at moments, on PostgreSQL")
-            done += rounds(yard, count, lambda _: at_moments(draw, 4.0))
+        for name, where in (("SQLite", None), ("PostgreSQL", database)):
+            with graveyard(home, MARKET, folder / name, where) as yard:
+                if not quick:
+                    _say(f"a kill at each commit, on {name}")
+                    done += each_commit(yard)
+                _say(f"kills at random, on {name}")
+                done += rounds(yard, 10 if quick else 40, draw)
+                _say(f"kills of runs of two directions, on {name}")
+                done += rounds(yard, 2 if quick else 20, draw, directions=2, rounds=4)
+                _say(f"kills of a model's runs, on {name}")
+                done += rounds(yard, 3 if quick else 20, draw, model)
     finally:
         model.close()
     return done
 
 
-def rounds(
-    yard: Graveyard, count: int, strikes: Callable[[int], Iterator[Strike]], model: Model | None = None
-) -> Kills:
-    """What kills have done to runs beside one that nobody touched, until there were so many.
+def each_commit(yard: Graveyard) -> Kills:
+    """What kills have done to runs, one at each of the commits that a run takes."""
+    quiet = yard.home()
+    _, commits = yard.work(quiet)
+    expected = trace(quiet.url)
+    struck = (yard.end(yard.home(), expected, iter([{"commit": number}])) for number in range(1, commits + 1))
+    return sum(struck, Kills())
+
+
+def rounds(yard: Graveyard, count: int, draw: Random, model: Model | None = None, **budget: int) -> Kills:
+    """What kills at random have done to runs beside one that nobody touched, until there were so many.
 
     Args:
         yard: where.
         count: of kills.
-        strikes: given the commits of a run that nobody touches, when processes are killed.
+        draw: when processes are killed.
         model: who plays the agents.
+        budget: of each run.
     """
-    quiet = yard.home(model)
+    quiet = yard.home(model, **budget)
     _, commits = yard.work(quiet)
-    expected, done, drawn = trace(quiet.url), Kills(), strikes(commits)
+    expected, done, strikes = trace(quiet.url), Kills(), at_random(draw, commits)
     while done.kills < count:
-        done += yard.end(yard.home(model), expected, islice(drawn, count - done.kills))
+        done += yard.end(yard.home(model, **budget), expected, islice(strikes, count - done.kills))
     return done
 
 

@@ -209,13 +209,8 @@ def graveyard(
         yard.close()
 
 
-def at_commits(draw: Random, most: int) -> Iterator[Strike]:
-    """Strikes, each at one of the next commits of its process, without end."""
+def at_random(draw: Random, commits: int, seconds: float = 4.0) -> Iterator[Strike]:
+    """Strikes without end, by turns at one of the next commits of a process and at a moment of the time it takes."""
     while True:
-        yield {"commit": draw.randint(1, most)}
-
-
-def at_moments(draw: Random, seconds: float) -> Iterator[Strike]:
-    """Strikes at moments of the time that a process takes, without end."""
-    while True:
+        yield {"commit": draw.randint(1, commits)}
         yield {"seconds": draw.uniform(0.05, seconds)}

@@ -6,11 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from benchmarks.service.__main__ import rounds
-from benchmarks.service.kills import Kills, at_commits, at_moments, gaps, graveyard, trace
+from benchmarks.service.kills import Kills, gaps, graveyard, trace
 from benchmarks.service.model import Model
 from storage.engine import connect, writing
-
-KILLS, PLAYED = 12, 6  # thirty in all; python -m benchmarks.service has 300
 
 
 @pytest.fixture
@@ -20,23 +18,28 @@ def played():
     model.close()
 
 
-def test_a_run_killed_at_commits_ends_as_one_that_nobody_touched(market_home, tmp_path):
-    with graveyard(market_home, "small", tmp_path) as yard:
-        done = rounds(yard, KILLS, lambda commits: at_commits(Random(1), commits))
-    assert done == Kills(kills=KILLS)
+@pytest.fixture(params=["sqlite", "postgres"])
+def yard(request, market_home, tmp_path):
+    database = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    with graveyard(market_home, "small", tmp_path, database) as opened:
+        yield opened
 
 
-def test_a_run_killed_at_moments_on_postgres_does_as_well(market_home, tmp_path, postgres):
-    with graveyard(market_home, "small", tmp_path, postgres) as yard:
-        done = rounds(yard, KILLS, lambda _: at_moments(Random(2), 4.0))
-    assert done == Kills(kills=KILLS)
+# thirty in all; python -m benchmarks.service has ten times as many, one at each commit among them
 
 
-def test_a_run_of_a_model_repeats_at_most_one_call_for_each_kill(market_home, tmp_path, played):
-    with graveyard(market_home, "small", tmp_path) as yard:
-        done = rounds(yard, PLAYED, lambda commits: at_commits(Random(3), commits), played)
+def test_a_run_that_is_killed_ends_as_one_that_nobody_touched(yard):
+    assert rounds(yard, 10, Random(1)) == Kills(kills=10)
+
+
+def test_a_run_of_two_directions_does_as_well(yard):
+    assert rounds(yard, 2, Random(2), directions=2, rounds=4) == Kills(kills=2)
+
+
+def test_a_run_of_a_model_repeats_at_most_one_call_for_each_kill(yard, played):
+    done = rounds(yard, 3, Random(3), played)
     assert done.repeated_calls <= 1
-    assert done == Kills(kills=PLAYED, repeated_calls=done.repeated_calls)
+    assert done == Kills(kills=3, repeated_calls=done.repeated_calls)
 
 
 def test_what_was_lost_doubled_or_left_out_would_be_seen(market_home, tmp_path):
