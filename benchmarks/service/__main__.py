@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
@@ -129,9 +130,9 @@ def rounds(yard: Graveyard, count: int, draw: Random, model: Model | None = None
         model: who plays the agents.
         budget: of each run.
     """
-    quiet = yard.home(model, **budget)
+    quiet, began = yard.home(model, **budget), time.monotonic()
     _, commits = yard.work(quiet)
-    expected, done, strikes = trace(quiet.url), Kills(), at_random(draw, commits)
+    expected, done, strikes = trace(quiet.url), Kills(), at_random(draw, commits, time.monotonic() - began)
     while done.kills < count:
         done += yard.end(yard.home(model, **budget), expected, islice(strikes, count - done.kills))
     return done

@@ -209,8 +209,8 @@ def graveyard(
         yard.close()
 
 
-def at_random(draw: Random, commits: int, seconds: float = 4.0) -> Iterator[Strike]:
-    """Strikes without end, by turns at one of the next commits of a process and at a moment of the time it takes."""
+def at_random(draw: Random, commits: int, seconds: float) -> Iterator[Strike]:
+    """Strikes without end, by turns at one of the commits of a process that nobody kills and at a moment of its life."""
     while True:
         yield {"commit": draw.randint(1, commits)}
         yield {"seconds": draw.uniform(0.05, seconds)}
