@@ -210,7 +210,7 @@ def graveyard(
 
 
 def at_random(draw: Random, commits: int, seconds: float) -> Iterator[Strike]:
-    """Strikes without end, by turns at one of the commits of a process that nobody kills and at a moment of its life."""
+    """Strikes without end, by turns at one of the commits of a process that nobody kills and at a moment of it."""
     while True:
         yield {"commit": draw.randint(1, commits)}
         yield {"seconds": draw.uniform(0.05, seconds)}
