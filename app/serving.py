@@ -1,6 +1,5 @@
 """Binding a port and running the service on it."""
 
-import gc
 import logging
 import os
 import resource
@@ -75,7 +74,6 @@ def run_service(settings: Settings, listener: socket.socket) -> None:
         try:
             _Server(service, close_tracing).run(sockets=[listener])
         finally:
-            gc.unfreeze()
             engine = getattr(service.state, "engine", None)
             if engine is not None:  # it has none where the service could not start, which is told of by itself
                 _end(engine)
@@ -104,12 +102,9 @@ def _observe(settings: Settings) -> Callable[[], None]:
 
 
 def _allow_many_streams() -> None:
-    """As many open files as the system lets this process have, each stream being one; and short collections."""
+    """As many open files as the system lets this process have, each stream being one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # What has been imported stays: walking through it for garbage would hold all streams up for a tenth of a second.
-    gc.collect()
-    gc.freeze()
 
 
 def _end(engine: RunEngine) -> None:

@@ -29,7 +29,7 @@ from storage.markets import publish
 from tests import postgres as postgresql
 
 ROOT = Path(__file__).parents[1]
-COMMAND = (sys.executable, "-W", "error", "-c", "from app.cli import main; main()")
+COMMAND = (sys.executable, "-W", "error", "-c", "from app.start import main; main()")
 
 
 SHARED_DATA = Path(os.environ.get("ALPHAAGENT_SHARED_DATA", ROOT / ".." / "shared" / "data"))

@@ -17,7 +17,7 @@ from typing import Any
 from storage.records import Records
 from storage.runs import TERMINAL
 
-COMMAND = (sys.executable, "-c", "from app.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from app.start import main; main()")
 
 
 @dataclass(frozen=True, slots=True)
