@@ -15,9 +15,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -27,7 +29,7 @@ from app.metrics import Metrics
 from app.observation import observed_run
 from app.runner import Runner
 from app.settings import Settings
-from app.workflows import configuration
+from app.workflows import PROTOCOL, configuration
 from factors.errors import DataError
 from graphs.checkpoints import open_checkpoints
 from graphs.machine import SuspendedError
@@ -114,7 +116,7 @@ class RunEngine:
 
     def __init__(self, runner: Runner, room: int) -> None:
         self.runner, self._room = runner, room
-        self.executor = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.executor = f"{machine()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._queue = runner.records.queue
         self._heartbeats = Heartbeats(self.executor)
         self._work: dict[str, Work] = {}
@@ -166,7 +168,10 @@ class RunEngine:
         while self._work and time.monotonic() < deadline:
             time.sleep(0.02)
         self.runner.laboratories.close()
-        self._queue.leave(self.executor)  # which shuts out those that have not stopped
+        try:
+            self._queue.leave(self.executor)  # which shuts out those that have not stopped
+        except OUTAGES as reason:
+            logger.warning("runs are left to whoever takes this process for dead", reason=str(reason))
         DBOS.delete_queue(self.executor)
         DBOS.destroy()
         _current.remove(self)
@@ -261,6 +266,8 @@ class RunEngine:
         dead = self._heartbeats.dead(self._queue.owners(), beats)
         if dead & beats.keys():
             self._queue.forget(dead)
+            for executor in dead:
+                DBOS.delete_queue(executor)
         while len(self._work) < self._room and not self._closing.is_set():
             run_id = self._queue.claim(self.executor, self._room, self.runner.runs_of, dead)
             if run_id is None:
@@ -285,12 +292,14 @@ class RunEngine:
         if status is not None and status.status not in _OVER:
             if status.input != {"args": (run_id,), "kwargs": {}}:  # what DBOS could not read is a text here
                 raise DataError("the run's workflow is not stored as this version stores it, and is not read")
-            # Not before it is needed: all processes read the list of queues every second, so it must not grow.
-            DBOS.register_queue(self.executor, polling_interval_sec=POLL_SECONDS)
-            DBOS.resume_workflow(run_id, queue_name=self.executor)
-            return
+            if (status.name, status.app_version) == (WORKFLOW, PROTOCOL):
+                # Not before it is needed: all processes read the list of queues every second, so it must not grow.
+                DBOS.register_queue(self.executor, polling_interval_sec=POLL_SECONDS)
+                DBOS.resume_workflow(run_id, queue_name=self.executor)
+                return
         if status is not None:
-            DBOS.delete_workflow(run_id)  # it stopped where it stood, and is done again from there
+            # It stopped where it stood, or is another version's: all that it has done is in the records.
+            DBOS.delete_workflow(run_id)
         with SetWorkflowID(run_id):
             DBOS.start_workflow(mining, run_id)
 
@@ -323,14 +332,24 @@ def mining(run_id: str) -> None:
     _current[-1].execute(run_id)
 
 
+@cache
+def machine() -> str:
+    """What numbers the processes that this one sees: hosts and containers may have a name in common."""
+    marks = [socket.gethostname()]
+    with suppress(OSError):
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8])
+        marks.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return "/".join(marks)
+
+
 def is_gone(executor: str) -> bool:
-    """Whether the process that an executor names has ended, as far as can be seen from this machine."""
-    host, _, rest = executor.partition(":")
+    """Whether the process that an executor names has ended, as far as this one can see."""
+    where, _, rest = executor.partition(":")
     pid = rest.partition(":")[0]
-    if host != socket.gethostname() or not pid.isdigit():
+    if where != machine() or not pid.isdigit():
         return False
     if int(pid) == os.getpid():
-        return True  # its number is this process's now, as in a container that was started again
+        return True  # its number is this process's now
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

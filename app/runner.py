@@ -192,6 +192,7 @@ class Runner:
             cancelled=stop,
             deadline=deadline,
             left=lambda name: self.records.left(run.user, allowance, name),
+            begin=lambda candidate_id: journal.begin_evaluation(candidate_id, allowance),
             cutoff=self.settings.training_cutoff(run.model),
             thresholds=self.settings.thresholds,
             observe=self.metrics.node,

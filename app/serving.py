@@ -26,6 +26,7 @@ logger = structlog.stdlib.get_logger(__name__)
 
 STALLED_SECONDS = 30  # that a client may take nothing of what was sent to it
 SHUTDOWN_SECONDS = 4  # an open connection must not hold the server up
+EXIT_SECONDS = 9  # nothing must, and neither a database that does not answer
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -89,6 +90,7 @@ def run_worker(settings: Settings) -> None:
         typer.echo(f"AlphaAgent works on up to {settings.concurrency} runs at once; stop it with Ctrl-C")
         logger.info("worker started", executor=engine.executor, version=version("alphaagent"))
         stopping.wait()
+        _end_in_time()
     close_tracing()
     logger.info("worker stopped")
     _end(engine)
@@ -105,6 +107,19 @@ def _allow_many_streams() -> None:
     """As many open files as the system lets this process have, each stream being one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _end_in_time() -> None:
+    """Let this process be gone within its time, whatever it waits for; what it has not given up is taken over."""
+
+    def end() -> None:
+        logger.warning("the process ends before all of it has stopped")
+        logging.shutdown()
+        os._exit(0)
+
+    timer = threading.Timer(EXIT_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _end(engine: RunEngine) -> None:
@@ -130,6 +145,7 @@ class _Server(uvicorn.Server):
         self._service, self._close_tracing = service, close_tracing
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _end_in_time()
         await drain(self._service)
         await super().shutdown(sockets)
         self._close_tracing()  # while nothing else runs: requests that were given up would tell of that at length

@@ -35,6 +35,10 @@ def _without_limit(_: str) -> float:
     return float("inf")
 
 
+def _always(_: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Workbench:
     """One run's tools.
@@ -50,7 +54,8 @@ class Workbench:
         notebook: what the run has found so far.
         cancelled: whether somebody asked to stop the run; raises where its process is about to end.
         deadline: ``time.monotonic()`` in seconds after which no new work begins.
-        left: what the user's allowance leaves of rounds, candidates or evaluations.
+        left: what the user's allowance leaves of rounds or candidates.
+        begin: counts the evaluation of the candidate of that id before it is made, where there is room for it.
         cutoff: the last day that the run's model may have read of, ``None`` where that is not known.
         thresholds: what measured candidates are held to.
         observe: holds while the node of that name works.
@@ -69,6 +74,7 @@ class Workbench:
     cancelled: Callable[[], bool]
     deadline: float
     left: Callable[[str], float] = _without_limit
+    begin: Callable[[str], bool] = _always
     spent: Callable[[], str] = str
     observe: Callable[[str], AbstractContextManager[object]] = nullcontext
     tell: Callable[[Progress], object] = lambda _: None

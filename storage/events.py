@@ -43,7 +43,9 @@ class RunStarted(Payload):
 
 
 class RunResumed(Payload):
-    """The run goes on in another process, from where the one before has left it."""
+    """The run goes on in another process, from where the one before has left it, which ``died`` or was stopped."""
+
+    died: bool = False
 
 
 class HypothesisProposed(Payload):

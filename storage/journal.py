@@ -109,6 +109,13 @@ class Journal:
             rows.append(connection, self.run_id, "factor.accepted", {"factor": factor, "new": new})
             return new
 
+    def begin_evaluation(self, candidate_id: str, allowance: Allowance) -> bool:
+        """Count a candidate's evaluation before it is made, once; False where its user has no room for it."""
+        if allowance.evaluations is None:
+            return True
+        with self._step() as connection:
+            return spending.begin_evaluation(connection, self.run_id, candidate_id, allowance)
+
     def begin_call(self, call: ModelCall, allowance: Allowance) -> int:
         """Save a model call with the estimate of what it takes, which counts until it ends; its number in the run.
 

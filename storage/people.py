@@ -185,7 +185,7 @@ class People:
             SpentError: the day's quota is used up.
             IdempotencyError: its key came with another request.
         """
-        with writing(self._engine, f"requests of {by.user}") as connection:
+        with writing(self._engine, spending.account(by.user)) as connection:
             known = idempotency.earlier(connection, by, once)
             if known is not None:
                 return known

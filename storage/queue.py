@@ -51,14 +51,14 @@ class Queue:
             under_way = connection.execute(select(runs.c.id, runs.c.user, runs.c.executor).where(_RUNNING)).all()
             if sum(row.executor == executor for row in under_way) >= room:
                 return None
-            left = sorted(row.id for row in under_way if row.executor is None or row.executor in dead)
-            for run_id in left:
+            left = sorted((row.id, row.executor) for row in under_way if row.executor is None or row.executor in dead)
+            for run_id, last in left:
                 rows.lock(connection, run_id)
                 if _is_deadly(connection, run_id):
                     rows.finish(connection, run_id, "failed", f"{MOST_DEATHS} processes died one after the other of it")
                     continue
                 rows.change(connection, run_id, executor=executor)
-                rows.append(connection, run_id, "run.resumed", {})
+                rows.append(connection, run_id, "run.resumed", {"died": last is not None})
                 return str(run_id)
             busy = [row.user for row in under_way]
             for run_id, user in rows.waiting(connection):
@@ -132,10 +132,10 @@ _OWNERS = select(runs.c.executor).where(_OPEN, runs.c.executor.is_not(None)).dis
 
 
 def _is_deadly(connection: Connection, run_id: str) -> bool:
-    """Whether the run was taken up so often without anything having come of it: the next process would die as well."""
-    last = select(events.c.type).where(events.c.run_id == run_id).order_by(events.c.seq.desc()).limit(MOST_DEATHS)
-    told = connection.scalars(last).all()
-    return len(told) == MOST_DEATHS and set(told) == {"run.resumed"}
+    """Whether so many processes died of the run and nothing has come of it: the next one would die as well."""
+    last = rows.select_events().where(events.c.run_id == run_id).order_by(events.c.seq.desc()).limit(MOST_DEATHS)
+    told = [rows.read_event(row) for row in connection.execute(last)]
+    return len(told) == MOST_DEATHS and all(one.type == "run.resumed" and one.data.get("died") for one in told)
 
 
 def _requeue(connection: Connection, dead: Collection[str]) -> None:

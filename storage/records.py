@@ -144,7 +144,7 @@ class Records:
             "budget": request.budget,
             "limits": limits or request.limits,
         }
-        with self._writing(f"requests of {by.user}") as connection:
+        with self._writing(spending.account(by.user)) as connection:
             known = idempotency.earlier(connection, by, once)
             if known is not None:
                 return rows.read_run(connection, known)

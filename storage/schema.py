@@ -194,6 +194,13 @@ factors = Table(
     Index("factors_market", "market", "created_at", "id"),
 )
 
+begun_evaluations = Table(
+    "begun_evaluations",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("candidate_id", Text, primary_key=True),
+)
+
 run_factors = Table(
     "run_factors",
     metadata,

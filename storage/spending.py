@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, insert, select
 
 from storage import rows
+from storage.engine import hold
 from storage.runs import Allowance, Budget, ModelCall, Quota, Run, SpentError
-from storage.schema import audit, runs
+from storage.schema import audit, begun_evaluations, runs
 
 _CALL = ("model_calls", "input_tokens", "output_tokens", "usd")  # what a call adds to
 _DAY = timedelta(hours=24)
@@ -27,8 +28,12 @@ _Spent = Run | _Asked
 
 
 def check_room(connection: Connection, run_id: str, call: ModelCall, allowance: Allowance) -> None:
-    """Raise ``SpentError`` where a call could pass a limit of its run or user, by the estimate that it holds."""
+    """Raise ``SpentError`` where a call could pass a limit of its run or user, by the estimate that it holds.
+
+    The user's other runs wait until this transaction ends.
+    """
     run = rows.read_run(connection, run_id)
+    hold(connection, account(run.user))
     added = {"model_calls": 1, **call.model_dump(include=set(_CALL))}
     everything = _recent(connection, run.user, allowance)
     for prefix, limits, spent in (("", run.budget, [run]), ("user_", allowance, everything)):
@@ -38,6 +43,27 @@ def check_room(connection: Connection, run_id: str, call: ModelCall, allowance: 
     used_up = _first_used_up(everything, allowance)  # which may be counted in something else than calls
     if used_up:
         raise SpentError(f"user_{used_up}")
+
+
+def begin_evaluation(connection: Connection, run_id: str, candidate_id: str, allowance: Allowance) -> bool:
+    """Count a candidate's evaluation before it is made; False where its user's allowance has no room for it.
+
+    One that was begun before counts once. The user's other runs wait until this transaction ends.
+    """
+    user = connection.execute(select(runs.c.user).where(runs.c.id == run_id)).scalar_one()
+    hold(connection, account(user))
+    values = {"run_id": run_id, "candidate_id": candidate_id}
+    known = select(begun_evaluations).filter_by(**values)
+    if connection.execute(known).one_or_none() is None:
+        if left(connection, user, allowance, "evaluations") < 1:
+            return False
+        connection.execute(insert(begun_evaluations).values(values))
+    return True
+
+
+def account(user: str) -> str:
+    """The lock of what a user may spend: whoever looks whether there is room for something holds it, or two would."""
+    return f"account of {user}"
 
 
 def check_queue(connection: Connection, user: str, quota: Quota) -> None:
@@ -77,15 +103,21 @@ def _first_used_up(spent: Iterable[_Spent], allowance: Allowance) -> str:
 def _recent(connection: Connection, user: str, allowance: Allowance) -> list[_Spent]:
     """What counts in a user's last 24 hours, oldest first; not looked at where nothing of it is limited.
 
-    A run counts until a day after its end, whenever it was queued: it spends until then.
+    A run counts until a day after its end, whenever it was queued: it spends until then. Its evaluations count from
+    when they begin.
     """
     if all(getattr(allowance, name) is None for name in Allowance.model_fields):
         return []
     begun = datetime.now(UTC) - _DAY
     lately = runs.c.finished_at.is_(None) | (runs.c.finished_at > begun)
-    query = rows.select_runs().where(runs.c.user == user, lately)
+    own = runs.c.user == user, lately
     asked = (audit.c.user == user, audit.c.act == "evaluation.asked", audit.c.at > begun)
-    spent: list[_Spent] = [*rows.read_runs(connection, connection.execute(query).all())]
+    counted = select(begun_evaluations.c.run_id, func.count().label("count")).join(runs).where(*own)
+    evaluations = {row.run_id: row.count for row in connection.execute(counted.group_by(begun_evaluations.c.run_id))}
+    spent: list[_Spent] = [
+        run.model_copy(update={"evaluations": max(run.evaluations, evaluations.get(run.id, 0))})
+        for run in rows.read_runs(connection, connection.execute(rows.select_runs().where(*own)).all())
+    ]
     spent += [_Asked(at) for at in connection.scalars(select(audit.c.at).where(*asked))]
     return sorted(spent, key=_spent_until)
 

@@ -32,14 +32,14 @@ def evaluate(state: State, runtime: Runtime[Workbench]) -> Command[Literal["feed
     zoo = bench.zoo(before)
     distinct, refused = _distinct(state["passed"], zoo, bench)
     measured: list[Trial] = []
-    room, recorded = bench.left("evaluations"), set(notebook.trials)
-    # Where the run was cut off here its records count already; what there was room for is what was told.
-    chosen = any(trial.candidate.id in recorded for trial in state["passed"])
+    # Where the run was cut off here after its records had begun, what there was room for is what was told.
+    chosen = any(trial.candidate.id in notebook.trials for trial in state["passed"])
     with bench.until_stopped():
         for trial in bench.expect(distinct):
             if trial.candidate.id not in notebook.told:
-                spent = sum(one.candidate.id not in recorded for one in measured)
-                if chosen or spent >= room or bench.exhausted([*before, *measured]):
+                reached = bench.exhausted([*before, *measured])
+                # The user's evaluations may be used up by this one, which a process that was killed had begun.
+                if chosen or reached not in {"", "user_evaluations"} or not bench.begin(trial.candidate.id):
                     break
             bench.progress("evaluate", trial.round, len(measured), len(distinct))
             try:

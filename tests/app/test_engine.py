@@ -9,11 +9,10 @@ import time
 import psycopg
 import pytest
 
-from app.engine import Heartbeats, is_gone
+from app.engine import Heartbeats, is_gone, machine
 from benchmarks.service.kills import gaps, trace
 from benchmarks.service.servers import server
 
-HOST = socket.gethostname()
 RUN = {"direction": "volume that comes with gains", "seed": 7, "model": "offline", "market": "small"}
 
 
@@ -26,21 +25,22 @@ def gone():
 
 
 def test_a_process_of_this_machine_is_gone_once_it_has_ended(gone):
-    assert is_gone(f"{HOST}:{gone}:ab")
-    assert is_gone(f"{HOST}:{os.getpid()}:another")  # its number is ours now
-    assert not is_gone(f"{HOST}:{os.getppid()}:ab")
+    assert is_gone(f"{machine()}:{gone}:ab")
+    assert is_gone(f"{machine()}:{os.getpid()}:another")  # its number is ours now
+    assert not is_gone(f"{machine()}:{os.getppid()}:ab")
     assert not is_gone(f"elsewhere:{gone}:ab")
+    assert not is_gone(f"{socket.gethostname()}:{gone}:ab")  # another machine of this name
     assert not is_gone("somebody")
 
 
 def test_an_executor_is_dead_once_its_heart_has_stood_still_as_long_as_the_lease(gone):
     beats = Heartbeats("me:1:a", lease=0.2)
-    owners = {"me:1:a", "still:1:a", "never:1:a", f"{HOST}:{gone}:a"}
+    owners = {"me:1:a", "still:1:a", "never:1:a", f"{machine()}:{gone}:a"}
     count = {"me:1:a": 3, "still:1:a": 5, "idle:1:a": 1, "lively:1:a": 1}
-    assert beats.dead(owners, count) == {f"{HOST}:{gone}:a"}
+    assert beats.dead(owners, count) == {f"{machine()}:{gone}:a"}
     time.sleep(0.25)
     count["lively:1:a"] += 1
-    assert beats.dead(owners, count) == {"still:1:a", "never:1:a", "idle:1:a", f"{HOST}:{gone}:a"}
+    assert beats.dead(owners, count) == {"still:1:a", "never:1:a", "idle:1:a", f"{machine()}:{gone}:a"}
     count["still:1:a"] += 1  # it was only asleep
     assert "still:1:a" not in beats.dead(owners, count)
 

@@ -148,7 +148,7 @@ def test_a_user_s_last_evaluations_are_the_same_wherever_a_run_is_killed(
         with records._writing() as connection:
             connection.execute(schema.runs.update().where(schema.runs.c.id == bench.run.id).values(user=user))
         limited = {
-            "left": lambda name, user=user: records.left(user, quota, name),
+            "begin": lambda candidate_id, journal=bench.journal: journal.begin_evaluation(candidate_id, quota),
             "spent": lambda user=user: records.exceeded(user, quota),
         }
         calls, dead = count(1), []

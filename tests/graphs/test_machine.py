@@ -9,6 +9,7 @@ from factors.parse import parse
 from graphs.machine import graph
 from graphs.researcher import Alignment, Draft, Idea
 from graphs.state import Round, initial_state, known
+from storage.runs import Allowance
 from tests.telling import documented
 
 # The market is synthetic and the same on every machine: these two hold up on it, the others do not.
@@ -493,14 +494,13 @@ def test_no_more_is_done_than_the_user_s_allowance_leaves(bench_of, name, most, 
     researcher = Scripted(
         [[LONG, *WEAK[:2]], [OVERREACTION, WEAK[2], LONG], *([[]] * 8)], rewrites={LONG: "TS_MEAN($close, 30)"}
     )
-    bench = bench_of(researcher, rounds=10, directions=2)
-
-    def left(field):
-        done = getattr(bench.records.run(bench.run.id), field)
-        return max(0, most - done) if field == name else float("inf")
-
-    object.__setattr__(bench, "left", left)
-    object.__setattr__(bench, "spent", lambda: "" if left(name) else f"user_{name}")
+    bench, allowance = bench_of(researcher, rounds=10, directions=2), Allowance(**{name: most})
+    bench = replace(
+        bench,
+        left=lambda field: bench.records.left(bench.run.user, allowance, field),
+        begin=lambda candidate_id: bench.journal.begin_evaluation(candidate_id, allowance),
+        spent=lambda: bench.records.exceeded(bench.run.user, allowance),
+    )
     state = mined(bench)
     assert 0 < getattr(bench.records.run(bench.run.id), name) <= most
     assert state["stopped"] == f"user_{name}"

@@ -109,6 +109,15 @@ def test_a_run_that_kills_whoever_takes_it_up_is_given_up(records, post):
     assert (run.status, run.error) == ("failed", f"{MOST_DEATHS} processes died one after the other of it")
 
 
+def test_a_run_that_processes_were_stopped_at_is_not_given_up(records, post):
+    run_id = post("ada")
+    claims(records, executor="0")
+    for k in range(2 * MOST_DEATHS):
+        records.queue.leave(str(k))
+        assert claims(records, executor=str(k + 1)) == [run_id]
+    assert records.run(run_id).status == "running"
+
+
 def test_what_an_executor_leaves_is_claimed_by_the_next(records, post):
     begun, reserved = post("ada"), post("ada", executor="a")
     assert records.queue.beat("a") == {"a": 1}

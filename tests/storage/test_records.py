@@ -20,7 +20,16 @@ from factors.parse import parse
 from factors.regularization import Limits
 from factors.verdict import Check, Verdict
 from storage.principal import LOCAL, Principal
-from storage.runs import Allowance, Budget, ModelCall, Quota, RunRequest, RunStateError, SpentError
+from storage.runs import (
+    Allowance,
+    Budget,
+    FencedError,
+    ModelCall,
+    Quota,
+    RunRequest,
+    RunStateError,
+    SpentError,
+)
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -758,6 +767,42 @@ def test_calls_that_begin_at_once_spend_the_same_budget_once(records):
     with ThreadPoolExecutor(8) as threads:
         begun = [number for number in threads.map(begin, range(40)) if number]
     assert sorted(begun) == list(range(1, 11))
+
+
+def test_runs_of_a_user_that_call_at_once_spend_one_allowance(records):
+    runs, allowance = [start(records) for _ in range(8)], Allowance(model_calls=10)
+
+    def begin(number):
+        try:
+            return journal(records, runs[number % 8]).begin_call(CALL, allowance)
+        except SpentError:
+            return None
+
+    with ThreadPoolExecutor(8) as threads:
+        begun = [number for number in threads.map(begin, range(40)) if number]
+    assert len(begun) == 10
+
+
+def test_evaluations_of_a_user_s_runs_begin_at_once_within_one_allowance(records):
+    runs, allowance = [start(records) for _ in range(8)], Allowance(evaluations=10)
+    owner = Principal(runs[0].user, "researcher")
+    records.people.ask_evaluation(owner, "s", Quota())
+
+    def begin(number):
+        run, candidate_id = runs[number % 8], f"1.{number // 8}.0"
+        return journal(records, run).begin_evaluation(candidate_id, allowance) and (run.id, candidate_id)
+
+    with ThreadPoolExecutor(8) as threads:
+        begun = [one for one in threads.map(begin, range(40)) if one]
+        again = [*threads.map(begin, range(40))]
+    assert len(begun) == 9
+    assert [one for one in again if one] == begun
+    assert records.exceeded(owner.user, allowance) == "user_evaluations"
+    with pytest.raises(SpentError):
+        records.people.ask_evaluation(owner, "s", Quota(evaluations=10))
+    assert journal(records, start(records, user="somebody else")).begin_evaluation("1.1.0", allowance)
+    with pytest.raises(FencedError):
+        records.journal(runs[0].id, "other").begin_evaluation("1.9.0", allowance)
 
 
 def test_an_error_of_a_statement_does_not_tell_its_parameters(records):
