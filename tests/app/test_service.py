@@ -3,10 +3,12 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import datetime
 from signal import SIGINT, SIGTERM
 from uuid import UUID
@@ -29,6 +31,7 @@ from storage.runs import Budget, RunRequest
 from tests.local import local_client
 from tests.logs import troubles
 from tests.problems import assert_problem
+from tests.processes import until
 
 BODY = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2}
 SHORT = {**BODY, "budget": {"rounds": 2, "candidates": 3}}
@@ -333,6 +336,22 @@ def test_a_server_told_to_stop_leaves_its_run_and_ends_its_streams(new_home, ser
     assert time.monotonic() - asked < 10
     assert troubles(noise) == []
     assert not events_of(lines)[-1][1].startswith("run.")
+    with Records.open(Settings(home=home).records_url) as records:
+        assert records.run(run_id).status == "running"
+
+
+def test_a_database_that_does_not_answer_does_not_hold_a_stop_up(new_home, serve):
+    home = new_home()
+    service = serve(home)
+    run_id = service.post(**LONG).json()["id"]
+    until(lambda: service.get(f"/runs/{run_id}").json()["candidates"])
+    with closing(sqlite3.connect(home / "records.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        service.process.terminate()
+        asked = time.monotonic()
+        service.process.wait(timeout=20)
+        assert time.monotonic() - asked < 10
+        other.execute("ROLLBACK")
     with Records.open(Settings(home=home).records_url) as records:
         assert records.run(run_id).status == "running"
 

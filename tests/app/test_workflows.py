@@ -3,14 +3,17 @@
 import base64
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from dbos import DBOS
 from dbos._dbos import _get_dbos_instance
 from dbos._serialization import DBOSDefaultSerializer, DefaultSerializer
 from sqlalchemy import text
 
-from app.engine import run_engine
+from app.engine import machine, run_engine
 from app.settings import Settings
 from factors.errors import DataError
 from storage.engine import connect, reading, writing
@@ -49,6 +52,10 @@ class Workflows:
         with writing(self._engine) as connection:
             change = text(f"UPDATE {self._schema}{table} SET {names} WHERE workflow_uuid = :id")
             assert connection.execute(change, {**columns, "id": run_id}).rowcount == 1
+
+    def queues(self):
+        with reading(self._engine) as connection:
+            return set(connection.execute(text(f"SELECT name FROM {self._schema}queues")).scalars())
 
     def value(self, run_id, table, column):
         with reading(self._engine) as connection:
@@ -113,6 +120,28 @@ def test_a_run_whose_workflow_was_poisoned_fails_before_anything_is_called_and_o
     refused = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
     assert all(any(run_id in line for line in refused) for run_id in (named, unnamed, elsewhere))
     assert not target.exists()
+
+
+def test_a_run_that_another_version_began_goes_on_from_its_records(settings, workflows):
+    older, renamed = left(settings, 2)
+    for run_id, columns in ((older, {"application_version": "0"}), (renamed, {"name": "digging"})):
+        workflows.change(run_id, "workflow_status", status="PENDING", **columns)
+    with run_engine(settings, room=2) as engine:
+        records = engine.runner.records
+        rounds = {run_id: records.run(run_id).rounds for run_id in (older, renamed)}
+        until(lambda: all(records.run(run_id).rounds > rounds[run_id] for run_id in rounds))
+
+
+def test_the_queue_of_a_dead_process_goes_with_it(settings, workflows):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead = f"{machine()}:{process.pid}:ab"
+    with run_engine(settings, room=1) as engine:
+        DBOS.register_queue(dead)
+        engine.runner.records.queue.beat(dead)
+        assert dead in workflows.queues()
+        until(lambda: dead not in workflows.queues())
+        assert dead not in engine.runner.records.queue.beat(engine.executor)
 
 
 @pytest.mark.parametrize("serializer", [DefaultSerializer(), DBOSDefaultSerializer])
