@@ -60,8 +60,11 @@ class Chat:
             api_key=self._key,
             base_url=endpoint.base_url or _OPENAI,
             max_retries=0,
-            # An answer that is packed could be a thousand times as large as what the transport has counted.
-            http_client=httpx2.Client(transport=BoundedTransport(), headers={"Accept-Encoding": "identity"}),
+            http_client=httpx2.Client(
+                transport=BoundedTransport(meter.is_stopped),
+                # An answer that is packed could be a thousand times as large as what the transport has counted.
+                headers={"Accept-Encoding": "identity"},
+            ),
         )
 
     def ask(self, step: str, agent: str, prompt: Prompt, shape: type[Answer]) -> Answer:
@@ -166,7 +169,7 @@ class Chat:
 
         tries = stop_after_attempt(self.endpoint.attempts)
         retry = retry_if_exception(lambda error: isinstance(error, ResearcherError) and error.kind in _PASSING)
-        retrying = Retrying(stop=is_over, wait=pause, retry=retry, reraise=True)
+        retrying = Retrying(stop=is_over, wait=pause, retry=retry, sleep=self._meter.sleep, reraise=True)
         return retrying(self._counted, call, prompt, arguments, deadline)
 
     def _counted(self, call: ModelCall, prompt: str, arguments: dict[str, Any], deadline: float) -> str:
@@ -185,6 +188,7 @@ class Chat:
                 {} if ended is not call or perhaps_paid(error) else {"input_tokens": 0, "output_tokens": 0, "usd": 0.0}
             )
             ended = ended.model_copy(update={"failure": error.kind, **paid})
+            self._meter.check()  # whoever stops the run has cut the call, which is no failure of the model's
             raise
         else:
             return answer

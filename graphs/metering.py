@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from math import ceil
 
-from factors.errors import ResearcherError
+from factors.errors import AlphaAgentError, ResearcherError
 from storage.journal import Journal
 from storage.runs import Allowance, ModelCall, SpentError
 
+_POLL_SECONDS = 0.1
 _CHARACTERS_A_TOKEN = 2.5  # fewer than in any ASCII text that we send; see benchmarks/prompts.md
 
 
@@ -29,7 +30,7 @@ class Meter:
         journal: of the run.
         allowance: what its user may spend.
         deadline: ``time.monotonic()`` in seconds after which no call begins.
-        cancelled: whether somebody asked to stop the run.
+        cancelled: whether somebody asked to stop the run; raises where its process is about to end.
     """
 
     def __init__(
@@ -54,6 +55,25 @@ class Meter:
         """Time that the run has left."""
         return self._deadline - time.monotonic()
 
+    def check(self) -> None:
+        """``ResearcherError`` of kind ``interrupted`` where the run was cancelled; what else stops it is raised."""
+        if self._cancelled():
+            raise ResearcherError("the run was cancelled", "interrupted")
+
+    def is_stopped(self) -> bool:
+        """Whether the run shall end, or stop where it stands."""
+        try:
+            return self._cancelled()
+        except AlphaAgentError:
+            return True
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between two tries; raises what :meth:`check` does meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(left, _POLL_SECONDS))
+
     def answer(self, step: str, prompt: str) -> str | None:
         """What the run has been answered to this question before it was cut off, if it was."""
         return self._journal.answer(step, prompt)
@@ -69,8 +89,7 @@ class Meter:
         """
         with self._ended:
             while True:
-                if self._cancelled():
-                    raise ResearcherError("the run was cancelled", "interrupted")
+                self.check()
                 try:
                     number = self._journal.begin_call(call, self._allowance)
                 except SpentError as error:

@@ -1,16 +1,22 @@
-"""HTTP for model calls that ends: an answer has a largest size, a total time, and a longest silence."""
+"""HTTP for model calls that ends: an answer has a largest size, a total time, and a longest silence.
 
+Who asks may also stop it, at any time from when the connection stands.
+"""
+
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
-from typing import cast
+from typing import Any, Final, cast
 
 import httpx2
 
 LARGEST_ANSWER = 2_000_000  # bytes; the longest answers of language models are a tenth of that
 LONGEST_SILENCE = 30.0  # seconds without a byte, once an answer has begun
+POLL_SECONDS: Final = 0.1  #: between looks at whether to go on waiting
 
 
 class AnswerTooLargeError(httpx2.TransportError):
@@ -18,7 +24,14 @@ class AnswerTooLargeError(httpx2.TransportError):
 
 
 class BoundedTransport(httpx2.BaseTransport):
-    """A transport whose answers end: the ``read`` timeout of a request is the time until its answer must be whole."""
+    """A transport whose answers end: the ``read`` timeout of a request is the time until its answer must be whole.
+
+    Args:
+        stopped: whether no answer is wanted any more; asked all the while, in another thread.
+    """
+
+    def __init__(self, stopped: Callable[[], bool] = bool) -> None:
+        self._stopped = stopped
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request.
@@ -29,13 +42,13 @@ class BoundedTransport(httpx2.BaseTransport):
             httpx2.DecodingError: it is packed, so that its size is not known.
         """
         patience = dict(request.extensions["timeout"])
-        request.extensions = {**request.extensions, "timeout": patience}
-        call = _Call(patience["read"])
+        call = _Call(patience["read"], self._stopped)
+        request.extensions = {**request.extensions, "timeout": patience, "trace": call.note}
         try:
             response = call.inner.handle_request(request)
         except httpx2.TransportError as error:
             call.close()
-            call.check_time(error)
+            call.check(error)
             raise
         if response.headers.get("content-encoding", "identity") != "identity":
             call.close()
@@ -46,26 +59,37 @@ class BoundedTransport(httpx2.BaseTransport):
 
 
 class _Call:
-    """A connection of its own, which is cut when its time is up.
+    """A connection of its own, which is cut when its time is up or nobody waits any more."""
 
-    What cuts it is the next read: a server that falls silent just before can take one read's patience more.
-    """
-
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, stopped: Callable[[], bool]) -> None:
         self.inner = httpx2.HTTPTransport(verify=_certificates())
-        self._deadline = time.monotonic() + seconds
-        self._timer = threading.Timer(seconds, self.inner.close)
-        self._timer.daemon = True
-        self._timer.start()
+        self._deadline, self._stopped = time.monotonic() + seconds, stopped
+        self._socket: socket.socket | None = None
+        self._over, self._cut = threading.Event(), False
+        threading.Thread(target=self._watch, name="model call", daemon=True).start()
+
+    def note(self, _: str, info: dict[str, Any]) -> None:
+        """Take the connection's socket down, first the bare one and then that which encrypts."""
+        stream: Any = info.get("return_value")
+        if hasattr(stream, "get_extra_info"):
+            self._socket = stream.get_extra_info("socket")
 
     def close(self) -> None:
-        self._timer.cancel()
+        self._over.set()
         self.inner.close()
 
-    def check_time(self, error: httpx2.TransportError) -> None:
-        """Raise a timeout where the connection was cut for it."""
-        if time.monotonic() >= self._deadline:
+    def check(self, error: httpx2.TransportError | None = None) -> None:
+        """Raise a timeout where the connection was cut: what was read so far looks like an answer that has ended."""
+        if self._cut or time.monotonic() >= self._deadline:
             raise httpx2.ReadTimeout("the answer took too long") from error
+
+    def _watch(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            if self._socket and (time.monotonic() >= self._deadline or self._stopped()):
+                self._cut = True
+                with suppress(OSError):  # in between two sockets there is none
+                    # Unlike to close it, this ends a read that waits.
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -80,9 +104,10 @@ class _Bounded(httpx2.SyncByteStream):
                 if size > LARGEST_ANSWER:
                     raise AnswerTooLargeError(f"an answer of more than {LARGEST_ANSWER} bytes")
                 yield part
-        except httpx2.NetworkError as error:
-            self._call.check_time(error)
+        except httpx2.TransportError as error:
+            self._call.check(error)
             raise
+        self._call.check()
 
     def close(self) -> None:
         self._inner.close()

@@ -112,8 +112,9 @@ def _recent(connection: Connection, user: str, allowance: Allowance) -> list[_Sp
     lately = runs.c.finished_at.is_(None) | (runs.c.finished_at > begun)
     own = runs.c.user == user, lately
     asked = (audit.c.user == user, audit.c.act == "evaluation.asked", audit.c.at > begun)
-    counted = select(begun_evaluations.c.run_id, func.count().label("count")).join(runs).where(*own)
-    evaluations = {row.run_id: row.count for row in connection.execute(counted.group_by(begun_evaluations.c.run_id))}
+    counted = select(begun_evaluations.c.run_id, func.count().label("number")).join(runs).where(*own)
+    grouped = connection.execute(counted.group_by(begun_evaluations.c.run_id)).all()
+    evaluations = {row.run_id: int(row.number) for row in grouped}
     spent: list[_Spent] = [
         run.model_copy(update={"evaluations": max(run.evaluations, evaluations.get(run.id, 0))})
         for run in rows.read_runs(connection, connection.execute(rows.select_runs().where(*own)).all())

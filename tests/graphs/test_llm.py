@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,7 @@ from graphs import chat, transport
 from graphs.answers import METHODS
 from graphs.endpoint import Endpoint
 from graphs.llm import LanguageModelResearcher
+from graphs.machine import SuspendedError
 from graphs.metering import Meter
 from graphs.researcher import Brief, Trial
 from storage.journal import Journal
@@ -358,6 +360,39 @@ def test_nothing_is_asked_after_the_run_was_cancelled(researcher, records):
     with pytest.raises(ResearcherError) as caught:
         one.propose(BRIEF)
     assert (caught.value.kind, len(server.requests), len(calls())) == ("interrupted", 0, 0)
+
+
+@pytest.mark.parametrize("where", ["in the call", "in a call in pieces", "between two tries"])
+@pytest.mark.parametrize("how", ["cancelled", "suspended"])
+def test_a_call_is_given_up_at_once_when_its_run_is_stopped(researcher, records, where, how):
+    asked, answered = threading.Event(), threading.Event()
+    _, _, calls = researcher(IDEA)
+
+    def stop():
+        if asked.is_set() and how == "suspended":
+            raise SuspendedError("the process is about to end")
+        return asked.is_set()
+
+    options = {"stream": where == "in a call in pieces", "backoff": 20.0 if where == "between two tries" else 0.001}
+    meter = Meter(records.journal(calls.run.id, "host"), cancelled=stop)
+    server, one, calls = researcher(IDEA, run=calls.run, meter=meter, timeout=60.0, attempts=3, **options)
+
+    def play(_):
+        asked.set()
+        if where == "between two tries":
+            return Fault(503)
+        answered.wait(30)
+        return IDEA
+
+    server.play, began = play, time.monotonic()
+    with pytest.raises(ResearcherError if how == "cancelled" else SuspendedError) as caught:
+        one.propose(BRIEF)
+    assert time.monotonic() - began < 10
+    answered.set()
+    assert getattr(caught.value, "kind", "interrupted") == "interrupted"
+    [call] = calls()
+    assert call["failure"] in {"timeout", "server"}
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
