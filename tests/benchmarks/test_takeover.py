@@ -13,4 +13,4 @@ def test_the_runs_of_a_server_that_is_lost_end_on_the_other_as_if_nothing_had_be
     expected = undisturbed(home, "small", postgres())
     found = takeover(home, "small", postgres(), expected, silent=silent)
     assert (found.resumed, found.divergences, found.gaps) == (1, 0, 0)
-    assert found.seconds < 60
+    assert found.seconds < 30
