@@ -170,9 +170,9 @@ class RunEngine:
         self.runner.laboratories.close()
         try:
             self._queue.leave(self.executor)  # which shuts out those that have not stopped
+            DBOS.delete_queue(self.executor)
         except OUTAGES as reason:
             logger.warning("runs are left to whoever takes this process for dead", reason=str(reason))
-        DBOS.delete_queue(self.executor)
         DBOS.destroy()
         _current.remove(self)
 
