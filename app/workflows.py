@@ -32,6 +32,7 @@ def configuration(url: str, executor: str) -> DBOSConfig:
         executor_id=executor,
         application_version=PROTOCOL,
         serializer=DBOSPortableJSONSerializer(),
+        use_listen_notify=False,  # nobody sends notes; the connection that would listen outlives a short life
         notification_listener_polling_interval_sec=0.1,  # as long does it take to end
         log_level="WARNING",
     )
