@@ -21,3 +21,7 @@ STANDARD_FIELDS = ("open", "high", "low", "close", "volume", "return")  #: what 
 def meaning(column: str) -> str:
     """What a column holds, and in which unit."""
     return COLUMNS.get(column, "as imported, unit not stated")
+
+
+PRICES = ("open", "high", "low", "close", "vwap")
+"""Columns that are multiplied by the adjustment factor; volume is divided by it."""

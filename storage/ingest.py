@@ -1,7 +1,7 @@
-"""Ingest: source files, Parquet or CSV, checked cell by cell and published as a market."""
+"""Ingest: sources as vendors lay them out, checked cell by cell and published as a market."""
 
-import csv
 import glob
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -10,7 +10,9 @@ import duckdb
 
 from factors.errors import DataError
 from factors.frame import ArrowStream
+from storage.layouts import AUTO, FILE, LINE, LONG, QLIB, Folder, header, open_folder, read_csv
 from storage.markets import publish
+from storage.qlib import is_tree, read_tree
 from storage.snapshot import LIMITS, Snapshot, quoted
 from storage.staging import FIELD, REQUIRED, RESERVED, numeric
 
@@ -25,14 +27,30 @@ def import_market(
     train_end: date | None = None,
     valid_end: date | None = None,
     holdout: bool = True,
+    layout: str = AUTO,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Snapshot:
-    """Publish the market that these files describe; the same content again changes nothing on disk.
+    """Publish the market that a source describes; the same content again changes nothing on disk.
 
-    Files end in ``.parquet`` or ``.csv`` (commas, UTF-8, one header line); case does not matter in column
-    names. Dates may be any text or timestamp that DuckDB reads as a date at midnight. Columns, splits and the
-    rule for hold-outs are those of :func:`storage.markets.publish`, except that the sector may also be called
-    ``industry_l1`` or ``industry``. An extra column of text is numeric when at least half of its values are
-    numbers, and then each of them has to be one; otherwise it is ignored.
+    A source is a file of all symbols, which ends in ``.parquet`` or ``.csv`` (commas, UTF-8, one header line), a folder
+    with a CSV file for each symbol (:mod:`storage.layouts`), or the tree of a qlib data set (:mod:`storage.qlib`),
+    whose instruments are the membership where no other is given. Case does not matter in column names. Dates may be
+    any text or timestamp that DuckDB reads as a date at midnight. Columns, splits and the rule for hold-outs are those
+    of :func:`storage.markets.publish`, except that the sector may also be called ``industry_l1`` or ``industry``. An
+    extra column of text is numeric when at least half of its values are numbers, and then each of them has to be one;
+    otherwise it is ignored.
+
+    Args:
+        root: the folder that holds ``markets/``.
+        name: of the market.
+        source: where the bars are.
+        membership: a file of who belongs to which index.
+        sectors: a file of sectors.
+        train_end: last day of train.
+        valid_end: last day of valid.
+        holdout: whether what comes after is sealed.
+        layout: how the source is laid out; told from what is there unless it is named.
+        tell: takes what is worth saying of the source, a line at a time.
 
     Raises:
         DataError: a file is missing, empty or unreadable, a column is missing, or a value cannot be.
@@ -41,26 +59,44 @@ def import_market(
     with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": ""}) as con:
         # Or a timestamp with a zone would be another day on another machine.
         con.execute("SET TimeZone = 'UTC'")
+        bars, members = _source(con, source, layout, tell)
         return publish(
             root,
             name,
-            _bars(_open(con, source, "bars")),
-            membership=None if membership is None else _membership(_open(con, membership, "membership")),
+            bars,
+            membership=members if membership is None else _membership(_open(con, membership, "membership")),
             sectors=None if sectors is None else _sectors(_open(con, sectors, "sectors")),
             train_end=train_end,
             valid_end=valid_end,
             holdout=holdout,
+            tell=tell,
         )
+
+
+def _source(
+    con: duckdb.DuckDBPyConnection, path: Path, layout: str, tell: Callable[[str], object]
+) -> tuple[ArrowStream, ArrowStream | None]:
+    """The bars of a source, and its membership where it has one."""
+    if layout == QLIB or (layout == AUTO and is_tree(path)):
+        tree = read_tree(con, path, tell)
+        return tree.bars, tree.membership
+    if path.is_dir() and layout != LONG:
+        folder = open_folder(path, None if layout == AUTO else layout, tell)
+        return _bars(_open_folder(con, folder, tell)), None
+    if layout not in {AUTO, LONG}:
+        raise DataError(f"{path}: no such folder; the layout {layout} is that of a folder with a file for each symbol")
+    return _bars(_open(con, path, "bars")), None
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A source file as a view with lower-case column names; ``kinds`` holds each column's DuckDB type."""
+    """A source file, or a folder of them, as a view with lower-case column names and each column's DuckDB type."""
 
     con: duckdb.DuckDBPyConnection
     name: str
     view: str
     kinds: dict[str, str]
+    folder: Folder | None = None
 
     def require(self, *columns: str) -> None:
         """Refuse the file when it lacks one of the columns."""
@@ -94,45 +130,35 @@ def _open(con: duckdb.DuckDBPyConnection, path: Path, view: str) -> _File:
     # DuckDB takes a path for a pattern, in which [ and * are not themselves.
     pattern = glob.escape(str(path.resolve()))
     try:
-        if suffix == ".csv":
-            header = _header(path)
-            rows = con.read_csv(
-                pattern,
-                header=True,
-                auto_detect=False,
-                columns=dict.fromkeys(header, "VARCHAR"),
-                delimiter=",",
-                quotechar='"',
-                escapechar='"',
-            )
-        else:
-            rows = con.read_parquet(pattern)
+        rows = read_csv(con, header(path), [path]) if suffix == ".csv" else con.read_parquet(pattern)
         rows.project(", ".join(f"{quoted(name)} AS {quoted(name.lower())}" for name in rows.columns)).create_view(view)
         if not con.execute(f"SELECT 1 FROM {view} LIMIT 1").fetchall():  # noqa: S608
             raise DataError(f"{path.name}: no rows below the column names")
     except (duckdb.InvalidInputException, duckdb.IOException) as error:
         raise _unreadable(path.name, error) from error
-    opened = con.table(view)
-    return _File(con, path.name, view, dict(zip(opened.columns, map(str, opened.types), strict=True)))
+    return _File(con, path.name, view, _kinds(con, view))
 
 
-def _header(path: Path) -> list[str]:
+def _open_folder(con: duckdb.DuckDBPyConnection, folder: Folder, tell: Callable[[str], object]) -> _File:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            cells = next(csv.reader(lines), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.name}: the first line is not CSV in UTF-8") from error
-    names = [cell.strip().lower() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(f"{path.name}: more than one column is named {name!r}")
-    return names
+        folder.create_view(con, "bars")
+        folder.check(con, "bars", tell)
+    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+        raise _unreadable(folder.path.name, error) from error
+    return _File(con, folder.path.name, "bars", _kinds(con, "bars"), folder)
+
+
+def _kinds(con: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
+    opened = con.table(view)
+    return dict(zip(opened.columns, map(str, opened.types), strict=True))
 
 
 def _bars(file: _File) -> ArrowStream:
     file.require("date", "symbol", *REQUIRED)
     cells = [_day("date"), _label("symbol")]
     for column, kind in file.kinds.items():
+        if column == FILE:
+            continue
         required = column in {*REQUIRED, "adj_factor"}
         if column == "suspended":
             cells.append(_flag(column))
@@ -202,12 +228,25 @@ def _read(file: _File, cells: list[_Cell]) -> ArrowStream:
 
 
 def _misfit(file: _File, cell: _Cell, count: int) -> DataError:
+    if file.folder is not None:
+        return _misfit_in_folder(file, file.folder, cell, count)
     cells = f"SELECT row_number() OVER () AS row, {cell.text} AS text, {cell.value} AS value FROM {file.view}"  # noqa: S608
     [(row, text)] = file.con.execute(
         f"SELECT row, text FROM ({cells}) WHERE text IS NOT NULL AND value IS NULL ORDER BY row LIMIT 1"  # noqa: S608
     ).fetchall()
     more = f" (and {count - 1} more)" if count > 1 else ""
     return DataError(f"{file.name}: row {row}: {cell.column} is {text!r}, expected {cell.expected}{more}")
+
+
+def _misfit_in_folder(file: _File, folder: Folder, cell: _Cell, count: int) -> DataError:
+    wrong = f"WHERE {cell.text} IS NOT NULL AND {cell.value} IS NULL"
+    [(name,)] = file.con.execute(f"SELECT min({FILE}) FROM {file.view} {wrong}").fetchall()  # noqa: S608
+    folder.create_view(file.con, "suspect", Path(name))
+    [(line, text)] = file.con.execute(
+        f"SELECT {LINE}, {cell.text} FROM suspect {wrong} ORDER BY {LINE} LIMIT 1"  # noqa: S608
+    ).fetchall()
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    return DataError(f"{Path(name).name}: line {line}: {cell.column} is {text!r}, expected {cell.expected}{more}")
 
 
 def _unreadable(name: str, error: duckdb.Error) -> DataError:

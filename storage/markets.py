@@ -15,7 +15,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -98,6 +98,7 @@ def publish(
     valid_end: date | None = None,
     holdout: bool = True,
     synthetic: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Snapshot:
     """Make these tables the current version of a market; the same content again changes nothing on disk.
 
@@ -117,6 +118,7 @@ def publish(
         valid_end: last day of valid; required with a hold-out, refused without.
         holdout: whether the bars after ``valid_end`` are sealed; without, there is no later bar.
         synthetic: whether the bars are made up.
+        tell: takes what is worth saying of the rows.
 
     Raises:
         SettingError: the name or the dates cannot be.
@@ -125,7 +127,9 @@ def publish(
     folder = _folder(root, name)
     with _workplace(folder) as work:
         with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": str(work / "spill")}) as con:
-            fields, universes = stage(con, bars, membership, sectors)
+            fields, universes, repeated = stage(con, bars, membership, sectors)
+            if repeated:
+                tell(f"{repeated} rows are there more than once, and count once")
             train_end, valid_end = settle(con, train_end, valid_end, holdout)
             fields, universes = known_by(con, fields, universes, valid_end)
             settings = Settings(fields, universes, train_end, valid_end, holdout, synthetic)

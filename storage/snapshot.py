@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from factors.columns import PRICES
 from factors.errors import DataError, NotFoundError
 from factors.frame import Frame, to_frame
 from factors.panel import Cells
@@ -17,13 +18,6 @@ from factors.panel import Cells
 PART = 1 << 20  # bars that are read at a time
 ALL = "all"  # the universe that every instrument belongs to on every date
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"threads": 2, "memory_limit": "2GB"}
-PRICES = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "vwap",
-)  # multiplied by the adjustment factor; volume is divided by it
 
 
 @dataclass(frozen=True, slots=True)

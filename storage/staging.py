@@ -16,9 +16,10 @@ from pathlib import Path
 
 import duckdb
 
+from factors.columns import PRICES
 from factors.errors import DataError, SettingError
 from factors.frame import ArrowStream, PlainStream
-from storage.snapshot import ALL, PRICES, quoted
+from storage.snapshot import ALL, quoted
 
 REQUIRED = ("open", "high", "low", "close", "volume")
 FIELD = re.compile(r"[a-z_][a-z0-9_]*")
@@ -50,13 +51,15 @@ def stage(
     bars: ArrowStream,
     membership: ArrowStream | None,
     sectors: ArrowStream | None,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[str, ...], tuple[str, ...], int]:
     """Load the tables ``bars``, ``membership`` and ``sectors``; return the fields, some empty, and the universes.
+
+    Bars that are there more than once count once; returned as well is how many were left out.
 
     Raises:
         DataError: the rows cannot be a market.
     """
-    fields = _stage_bars(con, bars)
+    fields, repeated = _stage_bars(con, bars)
     universes = _stage_membership(con, membership)
     con.execute("CREATE TABLE sectors (symbol VARCHAR, sector VARCHAR)")
     if sectors is not None:
@@ -68,7 +71,7 @@ def stage(
             "{count} symbols have more than one sector, the first is {symbol}",
             "SELECT symbol FROM sectors GROUP BY symbol HAVING count(*) > 1",
         )
-    return fields, universes
+    return fields, universes, repeated
 
 
 def settle(
@@ -189,7 +192,7 @@ def write(con: duckdb.DuckDBPyConnection, version: Path, settings: Settings) -> 
         con.execute("DETACH part")
 
 
-def _stage_bars(con: duckdb.DuckDBPyConnection, bars: ArrowStream) -> tuple[str, ...]:
+def _stage_bars(con: duckdb.DuckDBPyConnection, bars: ArrowStream) -> tuple[tuple[str, ...], int]:
     con.register("source", PlainStream(bars))
     source = con.table("source")
     kinds = dict(zip(source.columns, map(str, source.types), strict=True))
@@ -216,8 +219,26 @@ def _stage_bars(con: duckdb.DuckDBPyConnection, bars: ArrowStream) -> tuple[str,
         """  # noqa: S608 - only quoted column names are spliced in
     )
     con.unregister("source")
+    repeated = _drop_repeated(con)
     _check_bars(con)
-    return (*REQUIRED, *extras)
+    return (*REQUIRED, *extras), repeated
+
+
+def _drop_repeated(con: duckdb.DuckDBPyConnection) -> int:
+    """Leave one of each bar that is there more than once with the same values; how many went."""
+    columns = ", ".join(map(quoted, con.table("bars").columns))
+    twice = "SELECT date, symbol FROM bars GROUP BY ALL HAVING count(*) > 1"
+    [(count,)] = con.execute(
+        f"""
+        DELETE FROM bars WHERE rowid IN (
+            SELECT rowid FROM (
+                SELECT rowid, row_number() OVER (PARTITION BY {columns} ORDER BY rowid) AS place
+                FROM bars SEMI JOIN ({twice}) AS twice USING (date, symbol)
+            ) WHERE place > 1
+        )
+        """  # noqa: S608 - only quoted column names are spliced in
+    ).fetchall()
+    return int(count)
 
 
 def _check_bars(con: duckdb.DuckDBPyConnection) -> None:

@@ -14,6 +14,7 @@ from app.runner import operator
 from app.settings import Settings
 from factors.demo_market import demo_market
 from storage.ingest import import_market
+from storage.layouts import AUTO, NAMES
 from storage.markets import Snapshot, list_markets, publish
 from storage.records import Records
 
@@ -47,12 +48,13 @@ def list_data(as_json: Json = False) -> None:
 
 @data.command("import")
 def import_data(
-    source: Annotated[Path, typer.Argument(metavar="PATH", help="A long Parquet or CSV file of daily bars.")],
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A file of daily bars, or a folder of files.")],
     market: Annotated[str, typer.Option(help="Name to import it under.")],
     membership: Annotated[Path | None, typer.Option(help="symbol, start, end[, index].")] = None,
     sectors: Annotated[Path | None, typer.Option(help="symbol, sector.")] = None,
     train_end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
     valid_end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    layout: Annotated[str, typer.Option(help=f"How the source is laid out: {', '.join(NAMES)}.")] = AUTO,
     no_holdout: Annotated[bool, typer.Option("--no-holdout", help="Keep nothing back for promotion.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +68,8 @@ def import_data(
         train_end=train_end.date() if train_end else None,
         valid_end=valid_end.date() if valid_end else None,
         holdout=not no_holdout,
+        layout=layout,
+        tell=lambda line: typer.echo(line, err=True),
     )
     _tell_imported(snapshot, as_json=as_json)
 

@@ -261,7 +261,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         with pytest.raises(DataError, match=r"gone\.csv: no such file"):
             load(tmp_path, make_bars(), **option)
     with pytest.raises(DataError, match="no such file"):
-        import_market(tmp_path, "demo", tmp_path, holdout=False)
+        import_market(tmp_path, "demo", tmp_path / "gone", holdout=False)
 
 
 def test_a_hold_out_needs_both_dates(tmp_path):

@@ -326,7 +326,7 @@ def test_the_tightest_splits_are_accepted(tmp_path):
 BAD = {
     "no bars": {"bars": make_bars().clear()},
     "3 pairs of date and symbol occur more than once, the first is 2020-01-01 A": {
-        "bars": pl.concat([make_bars(), make_bars(days=1)])
+        "bars": pl.concat([make_bars(), make_bars(days=1).with_columns(volume=pl.col("volume") + 1)])
     },
     "20 rows have no symbol": {"bars": make_bars(symbol=pl.when(pl.col("symbol") != "A").then("symbol"))},
     "1 rows have no date, the first is of B": {

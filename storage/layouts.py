@@ -1,0 +1,247 @@
+"""Layouts: how vendors lay bars out in a folder with a CSV file for each symbol, and how each is read as one table.
+
+The layout is told from the columns that the files have. What comes of it is a view of text, one row per date and
+symbol, with columns named as a market's are, and with the file that each row is of.
+"""
+
+import csv
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from factors.errors import DataError
+from storage.snapshot import quoted
+
+AUTO: Final = "auto"
+LONG: Final = "long"  #: one file of all symbols
+QLIB: Final = "qlib"
+FILE: Final = "_file"  #: the column of a view that tells which file a row is of
+LINE: Final = "_line"  #: and the line of that file, where a single one is read
+
+_BARS: Final = frozenset({"open", "high", "low", "close", "volume"})
+_NAMED: Final = 5  # files that are named in a message, of however many
+_ENCODING: Final = "utf-8-sig"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way in which a CSV file for each symbol is laid out.
+
+    Attributes:
+        name: what it is called.
+        says: what it is told from, in words.
+        marks: the columns that tell it, in lower case; a folder is of the first layout whose marks are all there.
+        columns: columns of a market by the SQL of their text.
+        drops: columns of the files that are none of a market's.
+        table: SQL of the table that ``columns`` are read from, ``rows`` being those of the files.
+        bars: which of its rows hold a bar, in SQL.
+        refused: rows that must not be, in SQL, and why.
+    """
+
+    name: str
+    says: str
+    marks: frozenset[str]
+    columns: dict[str, str] = field(default_factory=dict)
+    drops: frozenset[str] = frozenset()
+    table: str = "rows"
+    bars: str = "true"
+    refused: tuple[str, str] | None = None
+
+
+# On a day without rights the close before, as the exchange tells it, is that of the day before.
+_BAOSTOCK: Final = f"""(
+    SELECT *, product(coalesce(before / nullif(told, 0), 1)) OVER (PARTITION BY {FILE} ORDER BY date) AS factor FROM (
+        SELECT *, TRY_CAST(preclose AS DOUBLE) AS told,
+            lag(TRY_CAST(close AS DOUBLE)) OVER (PARTITION BY {FILE} ORDER BY date) AS before
+        FROM rows
+    )
+)"""  # noqa: S608 - a column's name alone is spliced in
+_MILLISECONDS: Final = "CAST(CAST(make_timestamp_ms(TRY_CAST(timestamp AS BIGINT)) AS DATE) AS VARCHAR)"
+
+LAYOUTS: Final = (
+    Layout(
+        "yahoo",
+        "a first line of prices and a second of tickers, as yfinance writes them",
+        frozenset({"price", *_BARS}),
+        {"date": "price"},
+        frozenset({"price"}),
+        bars="price NOT IN ('Ticker', 'Date')",
+    ),
+    Layout(
+        "baostock",
+        "columns code, tradestatus, preclose and adjustflag",
+        frozenset({"date", "code", "tradestatus", "preclose", "adjustflag", *_BARS}),
+        {
+            "symbol": "code",
+            "suspended": "CASE tradestatus WHEN '1' THEN '0' WHEN '0' THEN '1' ELSE tradestatus END",
+            "adj_factor": "CASE adjustflag WHEN '3' THEN CAST(factor AS VARCHAR) ELSE '1' END",
+        },
+        frozenset({"code", "tradestatus", "preclose", "adjustflag", "pctchg", "time", "told", "before", "factor"}),
+        table=_BAOSTOCK,
+        refused=(
+            "adjustflag = '2'",
+            "prices adjusted to the last day (adjustflag 2) change later; ask for adjustflag 3",
+        ),
+    ),
+    Layout(
+        "bybit",
+        "columns timestamp, in milliseconds, and turnover",
+        frozenset({"timestamp", "turnover", *_BARS}),
+        {"date": f"coalesce({_MILLISECONDS}, timestamp)", "amount": "turnover"},
+        frozenset({"timestamp", "turnover"}),
+    ),
+    Layout("folder", "a column date beside the prices", frozenset({"date", *_BARS})),
+)
+
+
+NAMES: Final = (AUTO, LONG, *(layout.name for layout in LAYOUTS), QLIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of CSV files, one for each symbol, as the view ``bars``.
+
+    Attributes:
+        path: where it is.
+        layout: of its files.
+        files: those with bars, by the columns that they have.
+    """
+
+    path: Path
+    layout: Layout
+    files: dict[tuple[str, ...], list[Path]]
+
+    def create_view(self, con: duckdb.DuckDBPyConnection, name: str, only: Path | None = None) -> None:
+        """Make the view; of one file alone with the line of each row."""
+        chosen = {columns: [path for path in paths if only in {None, path}] for columns, paths in self.files.items()}
+        parts = [_rows(con, columns, paths, numbered=only is not None) for columns, paths in chosen.items() if paths]
+        for number, part in enumerate(parts):
+            part.create_view(f"{name}_{number}")
+        rows = " UNION ALL BY NAME ".join(f"FROM {name}_{number}" for number in range(len(parts)))
+        con.execute(f"CREATE VIEW {name} AS WITH rows AS ({rows}) {self._select()}")
+
+    def check(self, con: duckdb.DuckDBPyConnection, view: str, tell: Callable[[str], object]) -> None:
+        """Tell of files without bars, given the view that was made.
+
+        Raises:
+            DataError: there are none at all, or rows that must not be.
+        """
+        there = {Path(name).name for (name,) in con.execute(f"SELECT DISTINCT {FILE} FROM {view}").fetchall()}  # noqa: S608
+        bare = [path for paths in self.files.values() for path in paths if path.name not in there]
+        if not there:
+            raise DataError(f"{self.path}: no file holds a bar: {_named(bare)}")
+        if bare:
+            tell(f"without bars: {_named(sorted(bare))}")
+        if self.layout.refused is not None:
+            where, why = self.layout.refused
+            parts = [f"SELECT {FILE} FROM {view}_{number} WHERE {where}" for number in range(len(self.files))]  # noqa: S608
+            [(name,)] = con.execute(f"SELECT min({FILE}) FROM ({' UNION ALL '.join(parts)})").fetchall()  # noqa: S608
+            if name:
+                raise DataError(f"{Path(name).name}: {why}")
+
+    def _select(self) -> str:
+        there = sorted({column for columns in self.files for column in columns})
+        kept = [name for name in there if name not in self.layout.drops and name not in self.layout.columns]
+        columns = {name: quoted(name) for name in kept} | self.layout.columns
+        columns.setdefault("symbol", f"parse_filename({FILE}, true)")
+        listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
+        return f"SELECT {listed}, COLUMNS('^({FILE}|{LINE})$') FROM {self.layout.table} WHERE {self.layout.bars}"  # noqa: S608
+
+
+def open_folder(path: Path, wanted: str | None, tell: Callable[[str], object]) -> Folder:
+    """Find out how a folder's files are laid out, and say so.
+
+    Args:
+        path: the folder.
+        wanted: the layout's name, where it is known.
+        tell: takes what is worth saying, a line at a time.
+
+    Raises:
+        DataError: no file has bars, or one is laid out otherwise than the others, or as nothing that is known.
+    """
+    files = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and each.is_file())
+    aside = [each for each in files if each.name.startswith(("_", "."))]
+    if aside:
+        tell(f"not read: {_named(aside)}")
+    files = [each for each in files if each not in aside]
+    empty = [each for each in files if each.stat().st_size == 0]
+    if empty:
+        tell(f"empty: {_named(empty)}")
+    headers = {each: header(each) for each in files if each not in empty}
+    if not headers:
+        raise DataError(f"{path}: no CSV file with bars; expected one for each symbol")
+    layout = _layout(headers, wanted)
+    found: dict[tuple[str, ...], list[Path]] = {}
+    for each, columns in headers.items():
+        lacking = layout.marks.difference(columns)
+        if lacking:
+            raise DataError(
+                f"{each.name}: no column {', '.join(map(repr, sorted(lacking)))}, which the layout {layout.name} has"
+            )
+        found.setdefault(columns, []).append(each)
+    tell(f"layout {layout.name}, told from {layout.says}: {len(headers)} files")
+    return Folder(path, layout, found)
+
+
+def header(path: Path) -> tuple[str, ...]:
+    """The names of a CSV file's columns, in lower case.
+
+    Raises:
+        DataError: the first line is no CSV in UTF-8, or names two columns alike.
+    """
+    try:
+        with path.open(encoding=_ENCODING, newline="") as lines:
+            cells = next(csv.reader(lines), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.name}: the first line is not CSV in UTF-8") from error
+    names = tuple(cell.strip().lower() or f"column {number}" for number, cell in enumerate(cells, start=1))
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path.name}: more than one column is named {name!r}")
+    return names
+
+
+def read_csv(
+    con: duckdb.DuckDBPyConnection, columns: Sequence[str], paths: Sequence[Path], filename: str | None = None
+) -> duckdb.DuckDBPyRelation:
+    """CSV files with these columns as text, and the file that each row is of in one of the name ``filename``."""
+    return con.read_csv(
+        [glob.escape(str(path.resolve())) for path in paths],  # type: ignore[arg-type] # one file, say the stubs
+        header=True,
+        auto_detect=False,
+        columns=dict.fromkeys(columns, "VARCHAR"),
+        delimiter=",",
+        quotechar='"',
+        escapechar='"',
+        filename=filename,
+    )
+
+
+def _rows(
+    con: duckdb.DuckDBPyConnection, columns: Sequence[str], paths: Sequence[Path], *, numbered: bool
+) -> duckdb.DuckDBPyRelation:
+    rows = read_csv(con, columns, paths, FILE)
+    return rows.project(f"*, row_number() OVER () + 1 AS {LINE}") if numbered else rows
+
+
+def _layout(headers: dict[Path, tuple[str, ...]], wanted: str | None) -> Layout:
+    path, columns = next(iter(headers.items()))
+    known = [layout for layout in LAYOUTS if wanted in {None, layout.name}]
+    fitting = next((layout for layout in known if layout.marks <= set(columns)), None)
+    if fitting is not None:
+        return fitting
+    if wanted is not None:
+        return known[0]
+    raise DataError(
+        f"{path.name}: laid out as nothing that is known, with columns {', '.join(columns)}; "
+        "expected date, open, high, low, close and volume"
+    )
+
+
+def _named(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return ", ".join(path.name for path in paths[:_NAMED]) + more
