@@ -8,9 +8,9 @@ from pathlib import Path
 
 import duckdb
 
-from factors.errors import DataError
+from factors.errors import DataError, SettingError
 from factors.frame import ArrowStream
-from storage.layouts import AUTO, FILE, LINE, LONG, QLIB, Folder, header, open_folder, read_csv
+from storage.layouts import AUTO, FILE, LINE, LONG, NAMES, QLIB, Folder, header, open_folder, read_csv
 from storage.markets import publish
 from storage.qlib import is_tree, read_tree
 from storage.snapshot import LIMITS, Snapshot, quoted
@@ -77,6 +77,8 @@ def _source(
     con: duckdb.DuckDBPyConnection, path: Path, layout: str, tell: Callable[[str], object]
 ) -> tuple[ArrowStream, ArrowStream | None]:
     """The bars of a source, and its membership where it has one."""
+    if layout not in NAMES:
+        raise SettingError(f"no layout {layout!r}; expected one of {', '.join(NAMES)}")
     if layout == QLIB or (layout == AUTO and is_tree(path)):
         tree = read_tree(con, path, tell)
         return tree.bars, tree.membership

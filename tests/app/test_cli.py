@@ -439,7 +439,7 @@ def test_what_is_no_formula_is_refused(kept, cli, listing, formula, words):
         (["mine", "momentum", "--market", "small", "--model", "gpt-9"], ["gpt-5-mini, offline", "ALPHAAGENT_MODELS"]),
         (["mine", "momentum", "--market", "small", "--model", "two\nlines"], ["gpt-5-mini"]),
         (["data", "import", "{tmp}/none.csv", "--market", "new"], ["no such file"]),
-        (["data", "import", "{tmp}", "--market", "new"], ["no such file"]),
+        (["data", "import", "{tmp}", "--market", "new"], ["no CSV file with bars"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from factors.errors import DataError
+from factors.errors import DataError, SettingError
 from storage.ingest import import_market
 
 DAYS = [date(2020, 1, 1) + timedelta(days=day) for day in range(12)]
@@ -246,6 +246,8 @@ def test_a_layout_that_is_named_must_be_there(tmp_path, load):
     assert load(folder, layout="folder")[0] == load(folder)[0]
     with pytest.raises(DataError, match=r"AA\.csv: no column 'price', which the layout yahoo has"):
         load(folder, layout="yahoo")
+    with pytest.raises(SettingError, match="no layout 'yaho'; expected one of auto, long, yahoo"):
+        load(folder, layout="yaho")
     with pytest.raises(DataError, match="is that of a folder"):
         load(folder / "AA.csv", layout="yahoo")
     with pytest.raises(DataError, match="no such file"):
