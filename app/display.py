@@ -27,10 +27,12 @@ from factors.verdict import Check
 from storage.ledger import MarketLedger
 from storage.markets import Snapshot
 from storage.openings import Opening
+from storage.quality import RULES, Finding
 from storage.runs import Run
 
 SHOWN = 10
 BAR = 20  # characters of the longest bar
+EXAMPLES = 5  # findings of a rule, of however many
 
 
 def leaderboard(
@@ -336,6 +338,23 @@ def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
             f"hold-out {'sealed' if snapshot.has_holdout else 'none'}",
             highlight=False,
         )
+
+
+def quality(console: Console, snapshot: Snapshot, found: Sequence[Finding]) -> None:
+    """What looks wrong in a market's bars, by rule, the first findings of each."""
+    for rule in RULES:
+        broken = [one for one in found if one.rule == rule.name]
+        if not broken:
+            continue
+        symbols = len({one.symbol for one in broken})
+        console.print(f"[bold]{rule.severity} {rule.name}[/]: {rule.says}", highlight=False)
+        for one in broken[:EXAMPLES]:
+            console.print(f"  {one.date} {escape(one.symbol)}: {one.detail}", highlight=False)
+        if len(broken) > EXAMPLES:
+            console.print(f"  … {len(broken):,} in all, of {symbols:,} symbols", highlight=False)
+    kept = [rule.name for rule in RULES if all(one.rule != rule.name for one in found)]
+    words = f"nothing of {', '.join(kept)}" if kept else "each rule is broken"
+    console.print(f"{snapshot.rows:,} bars in sample looked at; {words}", highlight=False)
 
 
 def snapshot_facts(snapshot: Snapshot) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class Snapshot:
         """What formulas can read as a number."""
         return (*self.fields, "return")
 
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Its in-sample tables ``bars``, ``membership``, ``sectors`` and ``meta``, to be read."""
+        return _connect(self.path)
+
     def bars(self, universe: str) -> Frame:
         """The in-sample bars, one row each, sorted by date and symbol.
 

@@ -1,6 +1,7 @@
 """``alphaagent data``: the markets of a home."""
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +16,13 @@ from app.settings import Settings
 from factors.demo_market import demo_market
 from storage.ingest import import_market
 from storage.layouts import AUTO, NAMES
-from storage.markets import Snapshot, list_markets, publish
+from storage.markets import Snapshot, list_markets, open_market, publish
+from storage.quality import findings
 from storage.records import Records
 
 DEMO = "demo"
 
-data = typer.Typer(no_args_is_help=True, help="Markets: import, list, build the synthetic demo.")
+data = typer.Typer(no_args_is_help=True, help="Markets: import, check, list, build the synthetic demo.")
 
 
 @data.command("demo")
@@ -44,6 +46,18 @@ def make_demo(seed: Annotated[int, typer.Option(min=0)] = 7, as_json: Json = Fal
 def list_data(as_json: Json = False) -> None:
     """The imported markets."""
     _print_snapshots(list_markets(Settings().home), as_json=as_json)
+
+
+@data.command("check")
+def check_data(market: Annotated[str, typer.Argument(metavar="NAME")], as_json: Json = False) -> None:
+    """What looks wrong in a market's bars: exit status 0 nothing but warnings, 1 errors."""
+    snapshot = open_market(Settings().home, market)
+    found = findings(snapshot)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
+    else:
+        display.quality(Console(), snapshot, found)
+    raise typer.Exit(int(any(one.severity == "error" for one in found)))
 
 
 @data.command("import")

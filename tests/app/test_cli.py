@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 
 from app.inspection import read
 from app.settings import Settings
+from factors.columns import PRICES
 from factors.evaluation import SplitMetrics
 from factors.evaluator import evaluate_frame
 from factors.hypothesis import Factor, factor_id
@@ -358,6 +359,26 @@ def test_an_interrupt_cancels_the_run_and_keeps_what_it_had_accepted(new_home, s
 
 
 # import
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "rule"),
+    [({}, 0, None), ({"adj_factor": 2.0}, 1, "adjustment"), (dict.fromkeys(PRICES[:4], 0.5), 0, "gap")],
+)
+def test_bars_that_look_wrong_are_told_by_rule(tmp_path, cli, change, status, rule):
+    home, source = tmp_path / "home", tmp_path / "bars.csv"
+    since = (pl.col("symbol") == "A") & (pl.col("date") >= date(2020, 1, 15))
+    frame = bars(symbols=[*"ABCDE"]).with_columns(adj_factor=pl.lit(1.0))
+    changes = {name: pl.col(name) * pl.when(since).then(factor).otherwise(1.0) for name, factor in change.items()}
+    frame.with_columns(**changes).write_csv(source)
+    assert cli(home, "data", "import", source, "--market", "mine", "--no-holdout").status == 0
+    answer, document = cli(home, "data", "check", "mine"), cli(home, "data", "check", "mine", "--json")
+    assert (answer.status, answer.err, document.status) == (status, "", status)
+    assert "150 bars in sample looked at" in answer.out
+    told = {(one["rule"], one["symbol"], one["date"]) for one in document.json}
+    assert told >= ({(rule, "A", "2020-01-15")} if rule else set())
+    assert all(one[1:] == ("A", "2020-01-15") for one in told)
+    assert ("2020-01-15 A: " in answer.out) is (rule is not None)
 
 
 def test_import_without_a_hold_out_leaves_all_days_in_train_and_valid(tmp_path, cli):
