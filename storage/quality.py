@@ -4,11 +4,15 @@ Bars are looked at as they were traded, and adjusted only where a rule says so: 
 that it has made up both show in the series that factors see.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Final, Literal
 
+import duckdb
+
 from factors.frame import to_frame
+from factors.shift import shifts
 from storage.snapshot import Snapshot
 
 Severity = Literal["error", "warning"]
@@ -22,13 +26,13 @@ class Rule:
         name: what it is called.
         severity: whether factors would be wrong, or might be.
         says: what it means, in words.
-        query: ``symbol``, ``date`` and ``detail`` of each bar that breaks it.
+        query: ``symbol``, ``date`` and ``detail`` of each bar that breaks it; ``None`` where it takes more than SQL.
     """
 
     name: str
     severity: Severity
     says: str
-    query: str
+    query: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ RULES: Final = (
         FROM traded WHERE adjusted <> 0 AND abs(move + adjusted) > abs(move) + 0.05
         """,
     ),
+    Rule("shifted", "error", "it moves with the market on other days than its dates say", None),
     Rule(
         "outside",
         "warning",
@@ -157,6 +162,18 @@ def findings(snapshot: Snapshot) -> list[Finding]:
     with snapshot.connect() as con:
         con.execute(_TRADED)
         for rule in RULES:
-            rows = to_frame(con.sql(f"SELECT symbol, date, detail FROM ({rule.query}) ORDER BY ALL"))  # noqa: S608
-            found += [Finding(rule.name, rule.severity, *row) for row in rows.iter_rows()]
+            rows = _shifted(con) if rule.query is None else _broken(con, rule.query)
+            found += [Finding(rule.name, rule.severity, *row) for row in rows]
     return sorted(found, key=lambda one: one.severity)
+
+
+def _broken(con: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[str, date, str]]:
+    return to_frame(con.sql(f"SELECT symbol, date, detail FROM ({query}) ORDER BY ALL")).iter_rows()  # noqa: S608
+
+
+def _shifted(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, date, str]]:
+    for one in shifts(to_frame(con.sql("SELECT date, symbol, move + adjusted AS move FROM traded"))):
+        [(first,)] = con.execute("SELECT min(date) FROM traded WHERE symbol = ?", [one.symbol]).fetchall()
+        when = f"{abs(one.days)} days {'later' if one.days > 0 else 'earlier'}"
+        figures = f"correlation {one.correlation:.2f}, as dated {one.as_dated:.2f}"
+        yield one.symbol, first, f"as the market does {when} ({figures})"

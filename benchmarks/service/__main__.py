@@ -48,7 +48,7 @@ PROMISES = {
 def main() -> None:
     """Measure, print, and write the report unless it is the quick one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="30 kills for some 300, shorter times, no report")
+    parser.add_argument("--quick", action="store_true", help="30 kills for some 600, shorter times, no report")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alphaagent-service-") as folder:
@@ -100,23 +100,25 @@ def killed(home: Path, folder: Path, database: Callable[[], str], *, quick: bool
                 if not quick:
                     _say(f"a kill at each commit, on {name}")
                     done += each_commit(yard)
+                    _say(f"a kill at each commit of a model's run, on {name}")
+                    done += each_commit(yard, model)
                 _say(f"kills at random, on {name}")
                 done += rounds(yard, 10 if quick else 40, draw)
                 _say(f"kills of runs of two directions, on {name}")
                 done += rounds(yard, 2 if quick else 20, draw, directions=2, rounds=4)
-                _say(f"kills of a model's runs, on {name}")
+                _say(f"kills at random of a model's runs, on {name}")
                 done += rounds(yard, 3 if quick else 20, draw, model)
     finally:
         model.close()
     return done
 
 
-def each_commit(yard: Graveyard) -> Kills:
+def each_commit(yard: Graveyard, model: Model | None = None) -> Kills:
     """What kills have done to runs, one at each of the commits that a run takes."""
-    quiet = yard.home()
+    quiet = yard.home(model)
     _, commits = yard.work(quiet)
     expected = trace(quiet.url)
-    struck = (yard.end(yard.home(), expected, iter([{"commit": number}])) for number in range(1, commits + 1))
+    struck = (yard.end(yard.home(model), expected, iter([{"commit": number}])) for number in range(1, commits + 1))
     return sum(struck, Kills())
 
 

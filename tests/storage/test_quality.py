@@ -15,15 +15,14 @@ SYMBOLS = [f"S{number}" for number in range(12)]
 DAY = DAYS[60]
 
 
-def bars():
+def bars(days=DAYS):
     """A market whose symbols move by 2 % a day, half of it together."""
     draw = np.random.default_rng(5)
-    moves = draw.normal(0, 0.014, (len(DAYS), len(SYMBOLS))) + draw.normal(0, 0.014, (len(DAYS), 1))
+    moves = draw.normal(0, 0.014, (len(days), len(SYMBOLS))) + draw.normal(0, 0.014, (len(days), 1))
     close = 50 * np.exp(moves.cumsum(axis=0))
     before = np.vstack([close[:1], close[:-1]])
     opened = before * np.exp(0.3 * moves)
-    days = [day for day in DAYS for _ in SYMBOLS]
-    frame = pl.DataFrame({"date": days, "symbol": SYMBOLS * len(DAYS)})
+    frame = pl.DataFrame({"date": [day for day in days for _ in SYMBOLS], "symbol": SYMBOLS * len(days)})
     high, low = np.maximum(opened, close) * 1.01, np.minimum(opened, close) * 0.99
     prices = {"open": opened, "high": high, "low": low, "close": close}
     volume = draw.integers(1000, 2000, close.size).astype(float)
@@ -60,7 +59,7 @@ def found(tmp_path, frame):
 
 
 def test_each_rule_has_a_plant_and_a_clean_market_breaks_none(tmp_path):
-    assert {rule.name for rule in RULES} == set(PLANTS)
+    assert {rule.name for rule in RULES} == {*PLANTS, "shifted"}
     assert found(tmp_path, bars()) == []
 
 
@@ -71,6 +70,17 @@ def test_what_was_planted_is_found_where_it_was(tmp_path, rule):
     [(name, symbol, at, detail)] = found(tmp_path, frame)
     assert (name, symbol, at) == (rule, "S3", day)
     assert words in detail
+
+
+def test_dates_that_are_shifted_are_found_with_the_days(tmp_path):
+    days = [date(2020, 1, 1) + timedelta(days=day) for day in range(400)]
+    early = dict(zip(days[7:], days, strict=False))
+    own = pl.col("symbol") == "S3"
+    frame = bars(days)
+    shifted = frame.filter(own).with_columns(pl.col("date").replace_strict(early, default=None)).drop_nulls()
+    [(name, symbol, first, detail)] = found(tmp_path, pl.concat([frame.filter(~own), shifted]))
+    assert (name, symbol, first) == ("shifted", "S3", days[0])
+    assert "as the market does 7 days later" in detail
 
 
 def test_a_split_that_is_adjusted_for_breaks_no_rule(tmp_path):
@@ -93,6 +103,14 @@ def test_nothing_of_the_hold_out_is_told(tmp_path):
     frame = bars().with_columns(PLANTS["gap"][0])
     snapshot = publish(tmp_path, "m", frame, train_end=DAYS[30], valid_end=DAYS[59])
     assert findings(snapshot) == []
+
+
+def test_the_shifted_dates_of_a_real_tree_are_found(tmp_path, shared_data):
+    tree = import_market(tmp_path, "q", shared_data / "raw_samples" / "cn_qlib_bin", holdout=False)
+    told = [(one.symbol, one.detail) for one in findings(tree) if one.rule == "shifted"]
+    [(symbol, detail)] = told
+    assert symbol == "SH603056"
+    assert detail.startswith("as the market does 1456 days later")
 
 
 def test_the_known_defects_of_real_bars_are_among_the_findings(tmp_path, shared_data):
