@@ -485,7 +485,10 @@ def text_of(frame):
         ("", ["empty"]),
         ("date,symbol,open,high,low,close,volume\n", ["no rows"]),
         (text_of(bars().drop("close")), ["no column 'close'"]),
-        (text_of(pl.concat([bars(), bars().tail(1).with_columns(close=pl.lit(1.0))])), ["2020-01-30 B", "more than once"]),
+        (
+            text_of(pl.concat([bars(), bars().tail(1).with_columns(close=pl.lit(1.0))])),
+            ["2020-01-30 B", "more than once"],
+        ),
         (text_of(bars().with_columns(date=pl.lit("someday"))), ["row 1", "'someday'", "a date like"]),
         (text_of(bars().with_columns(close=pl.lit("much"))), ["row 1", "'much'", "a number"]),
         (text_of(bars().with_columns(close=pl.lit(-1.0))), ["close", "not positive"]),
