@@ -1,6 +1,7 @@
 """Ingest: sources as vendors lay them out, checked cell by cell and published as a market."""
 
 import glob
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
@@ -90,6 +91,9 @@ def _source(
     return _bars(_open(con, path, "bars")), None
 
 
+_FILE = re.compile(r"^  file = (.+)$", re.MULTILINE)
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
     """A source file, or a folder of them, as a view with lower-case column names and each column's DuckDB type."""
@@ -145,7 +149,7 @@ def _open_folder(con: duckdb.DuckDBPyConnection, folder: Folder, tell: Callable[
     try:
         folder.create_view(con, "bars")
         folder.check(con, "bars", tell)
-    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+    except duckdb.Error as error:
         raise _unreadable(folder.path.name, error) from error
     return _File(con, folder.path.name, "bars", _kinds(con, "bars"), folder)
 
@@ -252,6 +256,7 @@ def _misfit_in_folder(file: _File, folder: Folder, cell: _Cell, count: int) -> D
 
 
 def _unreadable(name: str, error: duckdb.Error) -> DataError:
-    # Past its first paragraph DuckDB's message is advice on options that the user does not have.
-    reason = "; ".join(str(error).partition("\nPossible fixes")[0].split("\n"))
-    return DataError(f"{name}: cannot be read: {reason[:300]}")
+    # Past its first paragraph DuckDB's message is advice on options that the user does not have, and then the file.
+    reason = "; ".join(line for line in str(error).partition("\nPossible ")[0].split("\n") if line)
+    file = _FILE.search(str(error))
+    return DataError(f"{Path(file[1]).name if file else name}: cannot be read: {reason[:300]}")

@@ -194,8 +194,8 @@ def header(path: Path) -> tuple[str, ...]:
         DataError: the first line is no CSV in UTF-8, or names two columns alike.
     """
     try:
-        with path.open(encoding=_ENCODING, newline="") as lines:
-            cells = next(csv.reader(lines), [])
+        with path.open("rb") as lines:  # the lines below may be in another encoding, which is told when they are read
+            cells = next(csv.reader([lines.readline().decode(_ENCODING)]), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name}: the first line is not CSV in UTF-8") from error
     names = tuple(cell.strip().lower() or f"column {number}" for number, cell in enumerate(cells, start=1))

@@ -189,6 +189,8 @@ BROKEN = {
         lambda text: text.replace("18.0,18176.0", "n/a,18176.0"),
     ),
     r"DD\.csv: line 2: date is '1st', expected a date": ("DD.csv", lambda text: text.replace("2020-01-01", "1st")),
+    r"in: cannot be read: .*_file": ("AA.csv", lambda text: text.replace("volume", "volume,_file")),
+    r"AA\.csv: cannot be read: .*Line: 14": ("AA.csv", lambda text: text + "2020-01-13,1,1,1,1,1,1,1\n"),
     r"DD\.csv: no column 'low'": ("DD.csv", lambda text: text.replace("low", "lowest")),
     r"AA\.csv: more than one column is named 'open'": ("AA.csv", lambda text: text.replace("high", "open", 1)),
     r"AA\.csv: laid out as nothing that is known, with columns day, open": (
@@ -212,6 +214,13 @@ def test_what_cannot_be_is_refused_with_the_file_and_the_line(tmp_path, load, me
     with pytest.raises(DataError, match=message):
         load(folder)
     assert not (tmp_path / "root").exists()
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path, load):
+    folder = one_each(tmp_path / "in", bars(), lambda _, rows: rows.write_csv())
+    (folder / "BB-C.csv").write_bytes((folder / "BB-C.csv").read_bytes() + b"2020-01-13,\xff,1,1,1,1\n")
+    with pytest.raises(DataError, match=r"BB-C\.csv: cannot be read: .*Line: 14.*not utf-8"):
+        load(folder)
 
 
 def test_lines_are_those_of_the_file_also_below_three_header_lines(tmp_path, load):
