@@ -28,7 +28,7 @@ mine: setup ## build the demo market, mine it for about a minute, print the lead
 test: setup ## run the whole test suite, in three processes, as some of its tests wait for servers
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-endurance: setup ## run what shows at length what make test shows in short, some ten minutes
+endurance: setup ## run what shows at length what make test shows in short, some five minutes
 	ALPHAAGENT_ENDURANCE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 		$$(grep -rl '"endurance"' tests --include 'test_*.py')
 
