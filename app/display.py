@@ -27,7 +27,7 @@ from factors.verdict import Check
 from storage.ledger import MarketLedger
 from storage.markets import Snapshot
 from storage.openings import Opening
-from storage.quality import RULES, Finding
+from storage.quality import RULES, Quality
 from storage.runs import Run
 
 SHOWN = 10
@@ -340,21 +340,22 @@ def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
         )
 
 
-def quality(console: Console, snapshot: Snapshot, found: Sequence[Finding]) -> None:
+def quality(console: Console, snapshot: Snapshot, found: Quality) -> None:
     """What looks wrong in a market's bars, by rule, the first findings of each."""
     for rule in RULES:
-        broken = [one for one in found if one.rule == rule.name]
+        broken = [one for one in found.findings if one.rule == rule.name]
         if not broken:
             continue
         symbols = len({one.symbol for one in broken})
         console.print(f"[bold]{rule.severity} {rule.name}[/]: {rule.says}", highlight=False)
         for one in broken[:EXAMPLES]:
-            console.print(f"  {one.date} {escape(one.symbol)}: {one.detail}", highlight=False)
+            console.print(f"  {one.date} {escape(one.symbol)}: {escape(one.detail)}", highlight=False)
         if len(broken) > EXAMPLES:
             console.print(f"  … {len(broken):,} in all, of {symbols:,} symbols", highlight=False)
-    kept = [rule.name for rule in RULES if all(one.rule != rule.name for one in found)]
-    words = f"nothing of {', '.join(kept)}" if kept else "each rule is broken"
-    console.print(f"{snapshot.rows:,} bars in sample looked at; {words}", highlight=False)
+    there = {one.rule for one in found.findings} | {*found.unsaid}
+    kept = ", ".join(rule.name for rule in RULES if rule.name not in there)
+    words = [f"nothing of {kept}"] * bool(kept) + [f"too few to tell of {', '.join(found.unsaid)}"] * bool(found.unsaid)
+    console.print("; ".join([f"{snapshot.rows:,} bars in sample looked at", *words]), highlight=False)
 
 
 def snapshot_facts(snapshot: Snapshot) -> dict[str, Any]:

@@ -112,9 +112,14 @@ def _allow_many_streams() -> None:
 def _end_in_time() -> None:
     """Let this process be gone within its time, whatever it waits for; what it has not given up is taken over."""
 
-    def end() -> None:
+    def tell() -> None:
         logger.warning("the process ends before all of it has stopped")
         logging.shutdown()
+
+    def end() -> None:
+        telling = threading.Thread(target=tell, daemon=True)  # whoever reads the log may have stopped as well
+        telling.start()
+        telling.join(0.5)
         os._exit(0)
 
     timer = threading.Timer(EXIT_SECONDS, end)

@@ -35,14 +35,14 @@ def unpacked(symbol: str, files: Mapping[str, bytes], calendar: Sequence[date]) 
     first = min(start for start, _ in parts.values())
     days = max(start + len(values) for start, values in parts.values()) - first
     fields = {name: _laid(start - first, values, days) for name, (start, values) in parts.items()}
-    factor = fields.pop("factor", np.ones(days))
+    factor, traded = fields.pop("factor", np.ones(days)), np.isfinite(fields["close"])
     for name, values in fields.items():
         if name in PRICES:
             fields[name] = values / factor
         elif name == "volume":
             fields[name] = values * factor
     columns = {"date": calendar[first : first + days], **fields, "adj_factor": factor}
-    return pl.DataFrame(columns).filter(pl.col("close").is_finite()).with_columns(symbol=pl.lit(symbol))
+    return pl.DataFrame(columns).filter(pl.Series(traded)).with_columns(symbol=pl.lit(symbol))
 
 
 def _part(name: str, raw: bytes, days: int) -> tuple[int, Values]:

@@ -12,6 +12,7 @@ from factors.frame import Frame
 Values = NDArray[np.float64]
 
 _LEAST: Final = 200  # days that two series must share for their correlation to mean anything
+_LESS: Final = 0.7  # as dated; more than none, as the symbol is a part of the market
 _CERTAIN: Final = 6.0  # standard errors; the greatest of some thousand correlations by chance is about four
 
 
@@ -32,30 +33,37 @@ class Shift:
     as_dated: float
 
 
-def shifts(moves: Frame) -> list[Shift]:
-    """The symbols whose dates are shifted.
+def shifts(moves: Frame) -> list[Shift] | None:
+    """The symbols whose dates are shifted, ``None`` where there are too few days or symbols to say.
 
     The market moves as the median symbol does. A symbol is compared with it at every shift that leaves enough days, by
-    the correlation over the days that both have (masked normalised cross-correlation, Padfield 2012, eq. 15).
+    the correlation of ranks, which one great day cannot make, over the days that both have (masked normalised
+    cross-correlation, Padfield 2012, eq. 15).
 
     Args:
         moves: ``date``, ``symbol`` and ``move``, a logarithmic return, null where it has none.
     """
     wide = moves.pivot(on="symbol", index="date", values="move").sort("date").drop("date")
     if wide.width < 2 or wide.height < _LEAST:  # noqa: PLR2004 - one symbol is its own market
-        return []
+        return None
     daily = moves.group_by("date").agg(pl.col("move").median()).sort("date")
-    market = daily["move"].cast(pl.Float64).to_numpy()
+    market = _ranked(daily["move"])
     found = []
     for symbol in wide.columns:
-        own = wide[symbol].cast(pl.Float64).to_numpy()
+        own = _ranked(wide[symbol])
         correlation, shared = _correlations(own, market)
         here = len(own) - 1
         sure = np.where(shared >= _LEAST, correlation * np.sqrt(shared), -np.inf)
         best = int(np.argmax(sure))
-        if sure[best] > _CERTAIN and correlation[here] < correlation[best] / 2:
+        if sure[best] > _CERTAIN and correlation[here] < _LESS * correlation[best]:
             found.append(Shift(symbol, best - here, float(correlation[best]), float(correlation[here])))
     return found
+
+
+def _ranked(moves: pl.Series) -> Values:
+    """Ranks between -1/2 and 1/2, NaN where there is no move."""
+    ranks = moves.rank() / (moves.count() + 1) - 0.5
+    return ranks.cast(pl.Float64).to_numpy()
 
 
 def _correlations(own: Values, market: Values) -> tuple[Values, Values]:

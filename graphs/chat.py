@@ -187,8 +187,10 @@ class Chat:
             paid = (
                 {} if ended is not call or perhaps_paid(error) else {"input_tokens": 0, "output_tokens": 0, "usd": 0.0}
             )
-            ended = ended.model_copy(update={"failure": error.kind, **paid})
-            self._meter.check()  # whoever stops the run has cut the call, which is no failure of the model's
+            # Whoever stops the run has cut the call, which is no failure of the model's.
+            kind = "interrupted" if self._meter.is_stopped() else error.kind
+            ended = ended.model_copy(update={"failure": kind, **paid})
+            self._meter.check()
             raise
         else:
             return answer

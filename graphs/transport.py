@@ -46,9 +46,10 @@ class BoundedTransport(httpx2.BaseTransport):
         request.extensions = {**request.extensions, "timeout": patience, "trace": call.note}
         try:
             response = call.inner.handle_request(request)
-        except httpx2.TransportError as error:
+        except BaseException as error:
             call.close()
-            call.check(error)
+            if isinstance(error, httpx2.TransportError):
+                call.check(error)
             raise
         if response.headers.get("content-encoding", "identity") != "identity":
             call.close()
@@ -88,8 +89,8 @@ class _Call:
             if self._socket and (time.monotonic() >= self._deadline or self._stopped()):
                 self._cut = True
                 with suppress(OSError):  # in between two sockets there is none
-                    # Unlike to close it, this ends a read that waits.
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                    # Unlike to close it, this ends a read that waits. What encrypts it stays, or the read went on bare.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class _Bounded(httpx2.SyncByteStream):

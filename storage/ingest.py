@@ -140,7 +140,7 @@ def _open(con: duckdb.DuckDBPyConnection, path: Path, view: str) -> _File:
         rows.project(", ".join(f"{quoted(name)} AS {quoted(name.lower())}" for name in rows.columns)).create_view(view)
         if not con.execute(f"SELECT 1 FROM {view} LIMIT 1").fetchall():  # noqa: S608
             raise DataError(f"{path.name}: no rows below the column names")
-    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+    except duckdb.Error as error:
         raise _unreadable(path.name, error) from error
     return _File(con, path.name, view, _kinds(con, view))
 
@@ -227,7 +227,7 @@ def _read(file: _File, cells: list[_Cell]) -> ArrowStream:
             if read < present:
                 raise _misfit(file, cell, present - read)
             kept.append(cell)
-    except (duckdb.InvalidInputException, duckdb.IOException) as error:
+    except duckdb.Error as error:
         raise _unreadable(file.name, error) from error
     columns = ", ".join(f"{cell.value} AS {quoted(cell.column)}" for cell in kept)
     return file.con.sql(f"SELECT {columns} FROM {file.view}")  # noqa: S608

@@ -39,7 +39,8 @@ class Layout:
         drops: columns of the files that are none of a market's.
         table: SQL of the table that ``columns`` are read from, ``rows`` being those of the files.
         bars: which of its rows hold a bar, in SQL.
-        refused: rows that must not be, in SQL, and why.
+        refused: rows of the table that must not be, in SQL, and why.
+        noted: rows of the table that are worth saying, in SQL, and what is said of their number.
     """
 
     name: str
@@ -50,17 +51,28 @@ class Layout:
     table: str = "rows"
     bars: str = "true"
     refused: tuple[str, str] | None = None
+    noted: tuple[str, str] | None = None
 
 
-# On a day without rights the close before, as the exchange tells it, is that of the day before.
-_BAOSTOCK: Final = f"""(
-    SELECT *, product(coalesce(before / nullif(told, 0), 1)) OVER (PARTITION BY {FILE} ORDER BY date) AS factor FROM (
-        SELECT *, TRY_CAST(preclose AS DOUBLE) AS told,
-            lag(TRY_CAST(close AS DOUBLE)) OVER (PARTITION BY {FILE} ORDER BY date) AS before
+# On a day without rights the close before, as the exchange tells it, is that of the day before. Where that day is
+# missing nothing is known. Rows may be there twice, and a symbol in several files.
+_BAOSTOCK: Final = """(
+    WITH days AS (
+        SELECT DISTINCT code, date, TRY_CAST(date AS DATE) AS day,
+            TRY_CAST(close AS DOUBLE) AS last, TRY_CAST(preclose AS DOUBLE) AS told
         FROM rows
+    ),
+    calendar AS (SELECT DISTINCT day, dense_rank() OVER (ORDER BY day) AS place FROM days WHERE day IS NOT NULL),
+    steps AS (
+        SELECT code, date, day, lag(last) OVER symbol / nullif(told, 0) AS step, place - lag(place) OVER symbol > 1
+            OR day - lag(day) OVER symbol > 20 AS gap
+        FROM days JOIN calendar USING (day) WINDOW symbol AS (PARTITION BY code ORDER BY day)
     )
-)"""  # noqa: S608 - a column's name alone is spliced in
-_MILLISECONDS: Final = "CAST(CAST(make_timestamp_ms(TRY_CAST(timestamp AS BIGINT)) AS DATE) AS VARCHAR)"
+    SELECT rows.*, gap, product(CASE WHEN gap THEN 1 ELSE coalesce(step, 1) END) OVER (PARTITION BY code ORDER BY day)
+        AS factor
+    FROM rows LEFT JOIN steps USING (code, date)
+)"""
+_MILLISECONDS: Final = "TRY(make_timestamp_ms(TRY_CAST(timestamp AS BIGINT)))"
 
 LAYOUTS: Final = (
     Layout(
@@ -69,7 +81,7 @@ LAYOUTS: Final = (
         frozenset({"price", *_BARS}),
         {"date": "price"},
         frozenset({"price"}),
-        bars="price NOT IN ('Ticker', 'Date')",
+        bars="price IS NULL OR price NOT IN ('Ticker', 'Date')",
     ),
     Layout(
         "baostock",
@@ -77,21 +89,29 @@ LAYOUTS: Final = (
         frozenset({"date", "code", "tradestatus", "preclose", "adjustflag", *_BARS}),
         {
             "symbol": "code",
-            "suspended": "CASE tradestatus WHEN '1' THEN '0' WHEN '0' THEN '1' ELSE tradestatus END",
-            "adj_factor": "CASE adjustflag WHEN '3' THEN CAST(factor AS VARCHAR) ELSE '1' END",
+            # A column that has had gaps is written with decimals by many a tool.
+            "suspended": "CASE TRY_CAST(tradestatus AS DOUBLE) WHEN 1 THEN '0' WHEN 0 THEN '1' "
+            "ELSE 'tradestatus ' || tradestatus END",
+            "adj_factor": "CASE TRY_CAST(adjustflag AS DOUBLE) WHEN 3 THEN CAST(factor AS VARCHAR) ELSE '1' END",
         },
-        frozenset({"code", "tradestatus", "preclose", "adjustflag", "pctchg", "time", "told", "before", "factor"}),
+        frozenset({"code", "tradestatus", "preclose", "adjustflag", "pctchg", "time"}),
         table=_BAOSTOCK,
         refused=(
-            "adjustflag = '2'",
-            "prices adjusted to the last day (adjustflag 2) change later; ask for adjustflag 3",
+            "coalesce(TRY_CAST(adjustflag AS DOUBLE) NOT IN (1, 3), true)",
+            "adjustflag must be 3, prices as they were traded, or 1; those adjusted to the last day (2) change later",
         ),
+        noted=("gap", "{} rows follow days that are missing, over which no adjustment is known"),
     ),
     Layout(
         "bybit",
         "columns timestamp, in milliseconds, and turnover",
         frozenset({"timestamp", "turnover", *_BARS}),
-        {"date": f"coalesce({_MILLISECONDS}, timestamp)", "amount": "turnover"},
+        {
+            # A stamp of a year without such a market is in another unit.
+            "date": f"CASE WHEN year({_MILLISECONDS}) BETWEEN 2000 AND 9999 "
+            f"THEN CAST(CAST({_MILLISECONDS} AS DATE) AS VARCHAR) ELSE timestamp END",
+            "amount": "turnover",
+        },
         frozenset({"timestamp", "turnover"}),
     ),
     Layout("folder", "a column date beside the prices", frozenset({"date", *_BARS})),
@@ -122,7 +142,8 @@ class Folder:
         for number, part in enumerate(parts):
             part.create_view(f"{name}_{number}")
         rows = " UNION ALL BY NAME ".join(f"FROM {name}_{number}" for number in range(len(parts)))
-        con.execute(f"CREATE VIEW {name} AS WITH rows AS ({rows}) {self._select()}")
+        con.execute(f"CREATE VIEW {name}_table AS WITH rows AS ({rows}) SELECT * FROM {self.layout.table}")  # noqa: S608
+        con.execute(f"CREATE VIEW {name} AS {self._select(f'{name}_table')}")
 
     def check(self, con: duckdb.DuckDBPyConnection, view: str, tell: Callable[[str], object]) -> None:
         """Tell of files without bars, given the view that was made.
@@ -138,18 +159,22 @@ class Folder:
             tell(f"without bars: {_named(sorted(bare))}")
         if self.layout.refused is not None:
             where, why = self.layout.refused
-            parts = [f"SELECT {FILE} FROM {view}_{number} WHERE {where}" for number in range(len(self.files))]  # noqa: S608
-            [(name,)] = con.execute(f"SELECT min({FILE}) FROM ({' UNION ALL '.join(parts)})").fetchall()  # noqa: S608
+            [(name,)] = con.execute(f"SELECT min({FILE}) FROM {view}_table WHERE {where}").fetchall()  # noqa: S608
             if name:
                 raise DataError(f"{Path(name).name}: {why}")
+        if self.layout.noted is not None:
+            where, words = self.layout.noted
+            [(count,)] = con.execute(f"SELECT count(*) FROM {view}_table WHERE {where}").fetchall()  # noqa: S608
+            if count:
+                tell(words.format(count))
 
-    def _select(self) -> str:
+    def _select(self, table: str) -> str:
         there = sorted({column for columns in self.files for column in columns})
         kept = [name for name in there if name not in self.layout.drops and name not in self.layout.columns]
         columns = {name: quoted(name) for name in kept} | self.layout.columns
         columns.setdefault("symbol", f"parse_filename({FILE}, true)")
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
-        return f"SELECT {listed}, COLUMNS('^({FILE}|{LINE})$') FROM {self.layout.table} WHERE {self.layout.bars}"  # noqa: S608
+        return f"SELECT {listed}, COLUMNS('^({FILE}|{LINE})$') FROM {table} WHERE {self.layout.bars}"  # noqa: S608
 
 
 def open_folder(path: Path, wanted: str | None, tell: Callable[[str], object]) -> Folder:

@@ -11,6 +11,8 @@ import duckdb
 from factors.errors import DataError
 from factors.frame import ArrowStream, PlainStream
 from factors.qlib import unpacked
+from storage.snapshot import quoted
+from storage.staging import REQUIRED
 
 _EVERYTHING: Final = "all"  # the file of instruments that is no index
 _SUFFIX: Final = ".day.bin"
@@ -41,14 +43,18 @@ def read_tree(con: duckdb.DuckDBPyConnection, path: Path, tell: Callable[[str], 
         DataError: a file is missing, or cannot be.
     """
     calendar = _calendar(path / "calendars" / "day.txt")
+    fields = {file.name.removesuffix(_SUFFIX) for file in (path / "features").glob(f"*/*{_SUFFIX}")} - {"factor"}
+    missing = sorted({*REQUIRED} - fields)
+    if missing:
+        raise DataError(f"{path}: no symbol below features has a file {missing[0]}{_SUFFIX}")
+    columns = ", ".join(f"{quoted(name)} DOUBLE" for name in sorted({*fields, "adj_factor"}))
+    con.execute(f"CREATE TABLE tree (date DATE, symbol VARCHAR, {columns})")
     symbols = 0
     for symbol, files in _symbols(path / "features"):
         con.register("one", PlainStream(unpacked(symbol, files, calendar)))
-        con.execute("INSERT INTO tree BY NAME FROM one" if symbols else "CREATE TABLE tree AS FROM one")
+        con.execute("INSERT INTO tree BY NAME FROM one")
         con.unregister("one")
         symbols += 1
-    if not symbols:
-        raise DataError(f"{path}: no symbol below features has a file close{_SUFFIX}")
     con.execute('CREATE TABLE members ("index" VARCHAR, symbol VARCHAR, start DATE, "end" DATE)')
     rows = [*_membership(path / "instruments", calendar[-1])]
     if rows:

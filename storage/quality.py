@@ -53,12 +53,13 @@ _TRADED: Final = """
         SELECT *, move + adjusted - median(move + adjusted) OVER (PARTITION BY date) AS own,
             gap + adjusted - median(gap + adjusted) OVER (PARTITION BY date) AS own_gap
         FROM (
-            SELECT *, ln(close / before) AS move, ln(open / before) AS gap, ln(adj_factor / factor_before) AS adjusted
+            SELECT *, ln(close / before) AS move, ln(CASE WHEN open > 0 THEN open / before END) AS gap,
+                ln(adj_factor / factor_before) AS adjusted
             FROM (
                 SELECT symbol, date, open, high, low, close, volume, adj_factor,
                     lag(close) OVER days AS before, lag(adj_factor) OVER days AS factor_before,
                     lead(close) OVER days AS after, row_number() OVER days AS place
-                FROM bars WHERE NOT suspended AND close > 0 AND open > 0
+                FROM bars WHERE NOT suspended AND close > 0
                 WINDOW days AS (PARTITION BY symbol ORDER BY date)
             )
         )
@@ -156,24 +157,46 @@ RULES: Final = (
 )
 
 
-def findings(snapshot: Snapshot) -> list[Finding]:
-    """What the in-sample bars of a snapshot break, errors first, then by rule, symbol and date."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a look at the bars has come to.
+
+    Attributes:
+        findings: errors first, then by rule, symbol and date.
+        unsaid: rules that say nothing here, as there is too little to look at.
+    """
+
+    findings: tuple[Finding, ...]
+    unsaid: tuple[str, ...]
+
+
+def examine(snapshot: Snapshot) -> Quality:
+    """Look at the in-sample bars of a snapshot."""
+    found: list[Finding] = []
+    unsaid = []
     with snapshot.connect() as con:
         con.execute(_TRADED)
         for rule in RULES:
             rows = _shifted(con) if rule.query is None else _broken(con, rule.query)
-            found += [Finding(rule.name, rule.severity, *row) for row in rows]
-    return sorted(found, key=lambda one: one.severity)
+            if rows is None:
+                unsaid.append(rule.name)
+            else:
+                found += [Finding(rule.name, rule.severity, *row) for row in rows]
+    return Quality(tuple(sorted(found, key=lambda one: one.severity)), tuple(unsaid))
 
 
 def _broken(con: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[str, date, str]]:
     return to_frame(con.sql(f"SELECT symbol, date, detail FROM ({query}) ORDER BY ALL")).iter_rows()  # noqa: S608
 
 
-def _shifted(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, date, str]]:
-    for one in shifts(to_frame(con.sql("SELECT date, symbol, move + adjusted AS move FROM traded"))):
+def _shifted(con: duckdb.DuckDBPyConnection) -> list[tuple[str, date, str]] | None:
+    found = shifts(to_frame(con.sql("SELECT date, symbol, move + adjusted AS move FROM traded")))
+    if found is None:
+        return None
+    rows = []
+    for one in found:
         [(first,)] = con.execute("SELECT min(date) FROM traded WHERE symbol = ?", [one.symbol]).fetchall()
         when = f"{abs(one.days)} days {'later' if one.days > 0 else 'earlier'}"
-        figures = f"correlation {one.correlation:.2f}, as dated {one.as_dated:.2f}"
-        yield one.symbol, first, f"as the market does {when} ({figures})"
+        figures = f"rank correlation {one.correlation:.2f}, as dated {one.as_dated:.2f}"
+        rows.append((one.symbol, first, f"as the market does {when} ({figures})"))
+    return rows

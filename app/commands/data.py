@@ -17,7 +17,7 @@ from factors.demo_market import demo_market
 from storage.ingest import import_market
 from storage.layouts import AUTO, NAMES
 from storage.markets import Snapshot, list_markets, open_market, publish
-from storage.quality import findings
+from storage.quality import examine
 from storage.records import Records
 
 DEMO = "demo"
@@ -52,12 +52,12 @@ def list_data(as_json: Json = False) -> None:
 def check_data(market: Annotated[str, typer.Argument(metavar="NAME")], as_json: Json = False) -> None:
     """What looks wrong in a market's bars: exit status 0 nothing but warnings, 1 errors."""
     snapshot = open_market(Settings().home, market)
-    found = findings(snapshot)
+    found = examine(snapshot)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
+        typer.echo(json.dumps(asdict(found), indent=2, default=str))
     else:
         display.quality(Console(), snapshot, found)
-    raise typer.Exit(int(any(one.severity == "error" for one in found)))
+    raise typer.Exit(int(any(one.severity == "error" for one in found.findings)))
 
 
 @data.command("import")

@@ -375,7 +375,9 @@ def test_bars_that_look_wrong_are_told_by_rule(tmp_path, cli, change, status, ru
     answer, document = cli(home, "data", "check", "mine"), cli(home, "data", "check", "mine", "--json")
     assert (answer.status, answer.err, document.status) == (status, "", status)
     assert "150 bars in sample looked at" in answer.out
-    told = {(one["rule"], one["symbol"], one["date"]) for one in document.json}
+    assert "too few to tell of shifted" in answer.out.replace("\n", " ")
+    assert document.json["unsaid"] == ["shifted"]
+    told = {(one["rule"], one["symbol"], one["date"]) for one in document.json["findings"]}
     assert told >= ({(rule, "A", "2020-01-15")} if rule else set())
     assert all(one[1:] == ("A", "2020-01-15") for one in told)
     assert ("2020-01-15 A: " in answer.out) is (rule is not None)

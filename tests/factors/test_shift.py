@@ -41,6 +41,26 @@ def test_symbols_that_are_dated_right_are_not_found():
     assert [shifts(moves({}, seed=seed)) for seed in range(20)] == [[]] * 20
 
 
+def test_great_days_of_a_symbol_and_of_the_market_are_not_taken_for_a_shift():
+    """Heavy tails, a day on which the market falls, and symbols that hardly move with it and fall on other days."""
+    for seed in range(10):
+        draw = np.random.default_rng(seed)
+        market = draw.standard_t(4, 1000) * 0.007
+        market[draw.integers(1000)] -= 0.12
+        own = np.array([0.2, 0.3] + [1.0] * 28)[:, None] * market + draw.standard_t(4, (30, 1000)) * 0.012
+        own[0, draw.integers(1000)] -= 0.6
+        own[1, draw.integers(1000)] -= 0.7
+        days = [date(2015, 1, 1) + timedelta(days=day) for day in range(1000)]
+        frame = pl.DataFrame(
+            {
+                "date": days * 30,
+                "symbol": [f"S{number}" for number in range(30) for _ in days],
+                "move": own.ravel(),
+            }
+        )
+        assert shifts(frame) == []
+
+
 def test_what_does_not_move_with_the_market_at_all_is_not_taken_for_shifted():
     for seed in range(20):
         frame = moves({}, seed=seed)
@@ -49,8 +69,8 @@ def test_what_does_not_move_with_the_market_at_all_is_not_taken_for_shifted():
 
 
 def test_few_days_or_one_symbol_say_nothing():
-    assert shifts(moves({"S3": 1}, days=150)) == []
-    assert shifts(moves({}, symbols=1)) == []
+    assert shifts(moves({"S3": 1}, days=150)) is None
+    assert shifts(moves({}, symbols=1)) is None
 
 
 def test_correlations_are_those_of_each_pair_of_days():

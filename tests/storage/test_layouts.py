@@ -231,12 +231,69 @@ def test_lines_are_those_of_the_file_also_below_three_header_lines(tmp_path, loa
         load(folder)
 
 
+BAOSTOCK = "date,code,tradestatus,preclose,adjustflag,open,high,low,close,volume\n"
+
+
+def baostock(folder, *files):
+    """Files of ``(day, code, preclose, close)``, with 1.0 and 3.0 for 1 and 3 as tools write that read holes."""
+    folder.mkdir(exist_ok=True)
+    for number, rows in enumerate(files):
+        lines = [f"{day},{code},1.0,{before},3.0,{last},{last},{last},{last},9\n" for day, code, before, last in rows]
+        (folder / f"{number}.csv").write_text(BAOSTOCK + "".join(lines))
+    return folder
+
+
+def closes(snapshot, symbol):
+    return snapshot.bars("all").filter(pl.col("symbol") == symbol)["close"].to_list()
+
+
+def test_the_close_before_is_that_of_the_same_symbol_whatever_file_it_is_in(tmp_path, load):
+    """Two symbols in a file, one of them in two, a row that is there twice, and a split between the files."""
+    days = DAYS[:6]
+    flat = [(day, "B", 50.0, 50.0) for day in days]
+    first = [(day, "A", 8.0, 8.0) for day in days[:3]]
+    second = [(days[3], "A", 4.0, 4.0), (days[4], "A", 4.0, 5.0), (days[5], "A", 5.0, 5.0)]
+    folder = baostock(tmp_path / "in", [*flat, *first, first[1], flat[4]], second)
+    snapshot, told = load(folder)
+    assert closes(snapshot, "A") == [8.0, 8.0, 8.0, 8.0, 10.0, 10.0]
+    assert closes(snapshot, "B") == [50.0] * 6
+    assert told[-1] == "2 rows are there more than once, and count once"
+    assert not snapshot.bars("all")["suspended"].any()
+
+
+def test_over_missing_days_no_adjustment_is_made_up(tmp_path, load):
+    days = DAYS[:6]
+    flat = [(day, "B", 50.0, 50.0) for day in days]
+    gone = [(days[0], "A", 8.0, 8.0), (days[4], "A", 9.5, 10.0), (days[5], "A", 10.0, 10.0)]
+    snapshot, told = load(baostock(tmp_path / "in", flat, gone))
+    assert closes(snapshot, "A") == [8.0, 10.0, 10.0]
+    assert told[-1] == "1 rows follow days that are missing, over which no adjustment is known"
+
+
+def test_a_stamp_in_another_unit_is_no_day_of_1970(tmp_path, load):
+    folder = one_each(tmp_path / "in", bars(amount=pl.col("volume")), as_bybit)
+    text = (folder / "AA.csv").read_text()
+    stamp = text.splitlines()[3].split(",")[-2]
+    for wrong in (stamp[:-3], stamp + "000000"):
+        (folder / "AA.csv").write_text(text.replace(stamp, wrong))
+        with pytest.raises(DataError, match=rf"AA\.csv: line 4: date is '{wrong}', expected a date"):
+            load(folder)
+
+
+def test_a_row_without_a_day_is_not_left_out(tmp_path, load):
+    folder = one_each(tmp_path / "in", bars(), as_yahoo)
+    text = (folder / "AA.csv").read_text()
+    (folder / "AA.csv").write_text(text.replace("2020-01-03,", ",", 1))
+    with pytest.raises(DataError, match="1 rows have no date, the first is of AA"):
+        load(folder)
+
+
 def test_prices_that_later_splits_would_change_are_refused(tmp_path, load):
     head = "date,code,tradestatus,preclose,adjustflag,open,high,low,close,volume\n"
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "a.csv").write_text(head + "2020-01-01,sh.1,1,1,2,1,1,1,1,1\n")
-    with pytest.raises(DataError, match=r"a\.csv: prices adjusted to the last day .* ask for adjustflag 3"):
+    with pytest.raises(DataError, match=r"a\.csv: adjustflag must be 3.* change later"):
         load(folder)
 
 
@@ -261,6 +318,20 @@ def test_a_layout_that_is_named_must_be_there(tmp_path, load):
         load(folder / "AA.csv", layout="yahoo")
     with pytest.raises(DataError, match="no such file"):
         load(folder, layout="long")
+
+
+def test_symbols_of_a_tree_may_have_different_fields_and_a_day_without_a_factor_is_refused(tmp_path, load, long):
+    frame = bars(adj_factor=pl.lit(1.0))
+    tree = as_qlib(tmp_path / "tree", frame, DAYS)
+    extra = np.arange(13, dtype="<f4")
+    extra[0] = 0
+    extra.tofile(tree / "features" / "bb-c" / "turn.day.bin")
+    turned = frame.with_columns(turn=pl.when(pl.col("symbol") == "BB-C").then(pl.int_range(1, 13).over("symbol")))
+    assert load(tree)[0] == long(turned.cast({"turn": pl.Float64}))
+    file = tree / "features" / "aa" / "factor.day.bin"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(DataError, match="2 rows have an adj_factor that is missing"):
+        load(tree)
 
 
 def cut(folder):

@@ -8,7 +8,7 @@ import pytest
 
 from storage.ingest import import_market
 from storage.markets import publish
-from storage.quality import RULES, findings
+from storage.quality import RULES, examine
 
 DAYS = [date(2020, 1, 1) + timedelta(days=day) for day in range(120)]
 SYMBOLS = [f"S{number}" for number in range(12)]
@@ -55,7 +55,7 @@ PLANTS = {
 
 def found(tmp_path, frame):
     snapshot = publish(tmp_path, "m", frame, holdout=False)
-    return [(one.rule, one.symbol, one.date, one.detail) for one in findings(snapshot)]
+    return [(one.rule, one.symbol, one.date, one.detail) for one in examine(snapshot).findings]
 
 
 def test_each_rule_has_a_plant_and_a_clean_market_breaks_none(tmp_path):
@@ -102,12 +102,12 @@ def test_days_on_which_it_is_suspended_are_none_to_look_at(tmp_path):
 def test_nothing_of_the_hold_out_is_told(tmp_path):
     frame = bars().with_columns(PLANTS["gap"][0])
     snapshot = publish(tmp_path, "m", frame, train_end=DAYS[30], valid_end=DAYS[59])
-    assert findings(snapshot) == []
+    assert examine(snapshot).findings == ()
 
 
 def test_the_shifted_dates_of_a_real_tree_are_found(tmp_path, shared_data):
     tree = import_market(tmp_path, "q", shared_data / "raw_samples" / "cn_qlib_bin", holdout=False)
-    told = [(one.symbol, one.detail) for one in findings(tree) if one.rule == "shifted"]
+    told = [(one.symbol, one.detail) for one in examine(tree).findings if one.rule == "shifted"]
     [(symbol, detail)] = told
     assert symbol == "SH603056"
     assert detail.startswith("as the market does 1456 days later")
@@ -117,11 +117,11 @@ def test_the_known_defects_of_real_bars_are_among_the_findings(tmp_path, shared_
     us, cn = (
         import_market(tmp_path, name, shared_data / f"{name}_daily_dev.parquet", holdout=False) for name in ("us", "cn")
     )
-    told = {(one.rule, one.symbol, str(one.date)) for one in findings(us)}
+    told = {(one.rule, one.symbol, str(one.date)) for one in examine(us).findings}
     spun_off = [("DHR", "2016-07-05"), ("EXPE", "2011-12-21"), ("VTR", "2015-08-18"), ("TMUS", "2013-05-01")]
     assert {("gap", *one) for one in spun_off} <= told
     assert {symbol for rule, symbol, _ in told if rule == "volume"} >= {"SW", "AMCR"}
-    adjusted = [one for one in findings(cn) if one.severity == "error"]
+    adjusted = [one for one in examine(cn).findings if one.severity == "error"]
     assert {one.rule for one in adjusted} == {"adjustment"}
     assert ("SZ000001", date(2020, 12, 31)) in {(one.symbol, one.date) for one in adjusted}
     assert len(adjusted) < 30
