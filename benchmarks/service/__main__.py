@@ -3,7 +3,7 @@
 Processes that work on runs are killed, once at each commit and then at random commits and moments, on SQLite and on
 PostgreSQL, with one direction and with two, played by the search and by a model on loopback; a server of two is killed,
 then one falls silent; a thousand subscribers follow twenty runs; and a server is asked whether it lives while it
-evaluates. It takes most of an hour, with ``--quick`` some minutes.
+evaluates. It takes half an hour, with ``--quick`` some minutes.
 """
 
 import argparse
@@ -48,7 +48,7 @@ PROMISES = {
 def main() -> None:
     """Measure, print, and write the report unless it is the quick one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="30 kills for some 600, shorter times, no report")
+    parser.add_argument("--quick", action="store_true", help="30 kills for some 300, shorter times, no report")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alphaagent-service-") as folder:
@@ -100,8 +100,6 @@ def killed(home: Path, folder: Path, database: Callable[[], str], *, quick: bool
                 if not quick:
                     _say(f"a kill at each commit, on {name}")
                     done += each_commit(yard)
-                    _say(f"a kill at each commit of a model's run, on {name}")
-                    done += each_commit(yard, model)
                 _say(f"kills at random, on {name}")
                 done += rounds(yard, 10 if quick else 40, draw)
                 _say(f"kills of runs of two directions, on {name}")
@@ -113,12 +111,12 @@ def killed(home: Path, folder: Path, database: Callable[[], str], *, quick: bool
     return done
 
 
-def each_commit(yard: Graveyard, model: Model | None = None) -> Kills:
+def each_commit(yard: Graveyard) -> Kills:
     """What kills have done to runs, one at each of the commits that a run takes."""
-    quiet = yard.home(model)
+    quiet = yard.home()
     _, commits = yard.work(quiet)
     expected = trace(quiet.url)
-    struck = (yard.end(yard.home(model), expected, iter([{"commit": number}])) for number in range(1, commits + 1))
+    struck = (yard.end(yard.home(), expected, iter([{"commit": number}])) for number in range(1, commits + 1))
     return sum(struck, Kills())
 
 
