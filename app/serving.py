@@ -26,7 +26,7 @@ logger = structlog.stdlib.get_logger(__name__)
 
 STALLED_SECONDS = 30  # that a client may take nothing of what was sent to it
 SHUTDOWN_SECONDS = 4  # an open connection must not hold the server up
-EXIT_SECONDS = 9  # nothing must, and neither a database that does not answer
+EXIT_SECONDS = 8  # nothing must, and neither a database that does not answer
 
 
 def listen(host: str, port: int) -> socket.socket:
