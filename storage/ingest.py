@@ -234,25 +234,17 @@ def _read(file: _File, cells: list[_Cell]) -> ArrowStream:
 
 
 def _misfit(file: _File, cell: _Cell, count: int) -> DataError:
-    if file.folder is not None:
-        return _misfit_in_folder(file, file.folder, cell, count)
-    cells = f"SELECT row_number() OVER () AS row, {cell.text} AS text, {cell.value} AS value FROM {file.view}"  # noqa: S608
-    [(row, text)] = file.con.execute(
-        f"SELECT row, text FROM ({cells}) WHERE text IS NOT NULL AND value IS NULL ORDER BY row LIMIT 1"  # noqa: S608
-    ).fetchall()
-    more = f" (and {count - 1} more)" if count > 1 else ""
-    return DataError(f"{file.name}: row {row}: {cell.column} is {text!r}, expected {cell.expected}{more}")
-
-
-def _misfit_in_folder(file: _File, folder: Folder, cell: _Cell, count: int) -> DataError:
     wrong = f"WHERE {cell.text} IS NOT NULL AND {cell.value} IS NULL"
-    [(name,)] = file.con.execute(f"SELECT min({FILE}) FROM {file.view} {wrong}").fetchall()  # noqa: S608
-    folder.create_view(file.con, "suspect", Path(name))
-    [(line, text)] = file.con.execute(
-        f"SELECT {LINE}, {cell.text} FROM suspect {wrong} ORDER BY {LINE} LIMIT 1"  # noqa: S608
+    name, place, rows = file.name, "row", f"(SELECT row_number() OVER () AS {LINE}, * FROM {file.view})"  # noqa: S608
+    if file.folder is not None:
+        [(first,)] = file.con.execute(f"SELECT min({FILE}) FROM {file.view} {wrong}").fetchall()  # noqa: S608
+        file.folder.create_view(file.con, "suspect", Path(first))
+        name, place, rows = Path(first).name, "line", "suspect"
+    [(number, text)] = file.con.execute(
+        f"SELECT {LINE}, {cell.text} FROM {rows} {wrong} ORDER BY {LINE} LIMIT 1"  # noqa: S608
     ).fetchall()
     more = f" (and {count - 1} more)" if count > 1 else ""
-    return DataError(f"{Path(name).name}: line {line}: {cell.column} is {text!r}, expected {cell.expected}{more}")
+    return DataError(f"{name}: {place} {number}: {cell.column} is {text!r}, expected {cell.expected}{more}")
 
 
 def _unreadable(name: str, error: duckdb.Error) -> DataError:

@@ -40,7 +40,7 @@ class Layout:
         table: SQL of the table that ``columns`` are read from, ``rows`` being those of the files.
         bars: which of its rows hold a bar, in SQL.
         refused: rows of the table that must not be, in SQL, and why.
-        noted: rows of the table that are worth saying, in SQL, and what is said of their number.
+        noted: rows of the table that are worth a word, in SQL, and what is said of their number.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Layout:
     drops: frozenset[str] = frozenset()
     table: str = "rows"
     bars: str = "true"
-    refused: tuple[str, str] | None = None
-    noted: tuple[str, str] | None = None
+    refused: tuple[str, str] = ("false", "")
+    noted: tuple[str, str] = ("false", "")
 
 
 # On a day without rights the close before, as the exchange tells it, is that of the day before. Where that day is
@@ -151,22 +151,21 @@ class Folder:
         Raises:
             DataError: there are none at all, or rows that must not be.
         """
-        there = {Path(name).name for (name,) in con.execute(f"SELECT DISTINCT {FILE} FROM {view}").fetchall()}  # noqa: S608
-        bare = [path for paths in self.files.values() for path in paths if path.name not in there]
+        (refused, why), (noted, words) = self.layout.refused, self.layout.noted
+        counted = ", ".join(f"count(*) FILTER ({where})" for where in (self.layout.bars, refused, noted))
+        rows = con.execute(f"SELECT {FILE}, {counted} FROM {view}_table GROUP BY {FILE} ORDER BY {FILE}").fetchall()  # noqa: S608
+        there = {Path(name).name for name, bars, *_ in rows if bars}
+        bare = sorted(path for paths in self.files.values() for path in paths if path.name not in there)
         if not there:
             raise DataError(f"{self.path}: no file holds a bar: {_named(bare)}")
         if bare:
-            tell(f"without bars: {_named(sorted(bare))}")
-        if self.layout.refused is not None:
-            where, why = self.layout.refused
-            [(name,)] = con.execute(f"SELECT min({FILE}) FROM {view}_table WHERE {where}").fetchall()  # noqa: S608
-            if name:
+            tell(f"without bars: {_named(bare)}")
+        for name, _, wrong, _ in rows:
+            if wrong:
                 raise DataError(f"{Path(name).name}: {why}")
-        if self.layout.noted is not None:
-            where, words = self.layout.noted
-            [(count,)] = con.execute(f"SELECT count(*) FROM {view}_table WHERE {where}").fetchall()  # noqa: S608
-            if count:
-                tell(words.format(count))
+        count = sum(row[-1] for row in rows)
+        if count:
+            tell(words.format(count))
 
     def _select(self, table: str) -> str:
         there = sorted({column for columns in self.files for column in columns})
