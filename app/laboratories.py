@@ -6,22 +6,16 @@ the place of one that is not needed now. One that dies, takes too long or is not
 whole process group, and the next request has a fresh one.
 """
 
-import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from socket import socket, socketpair
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-import app
 from app.messages import (
     ANSWER,
     IDLE_SECONDS,
@@ -44,13 +38,13 @@ from app.messages import (
     receive,
     send,
 )
+from app.processes import epitaph, kill, start
 from app.settings import Settings
 from factors.alphas import Alpha
 from factors.certificate import Certificate
 from factors.errors import AlphaAgentError, EvaluationStoppedError, MeasurementError
 from factors.evaluation import Evidence, SplitMetrics
 from factors.expression import Expr
-from factors.kernels.compile import CACHE_FOLDER
 from factors.kernels.elementwise import Values
 from factors.mapping import array_bytes, bytes_array
 from factors.measurement import Measurement
@@ -60,6 +54,7 @@ from factors.robustness import Robustness
 from graphs.laboratory import Laboratory
 from storage.markets import Snapshot
 
+_WORKER: Final = "app.worker"
 POLL_SECONDS: Final = 0.1  #: between looks at whether to go on waiting
 STARTING_SECONDS: Final = 30.0  #: that a worker with nothing to do may take from its start to its end
 OPENING_SECONDS: Final = 600.0  #: that a worker may take to start and to lay a market out
@@ -182,22 +177,24 @@ class Worker:
     Attributes:
         opening: what it is for.
         dates: the market's calendar.
+        settlement: days after which what was bought there may be sold.
         used: ``time.monotonic()`` when it last answered.
     """
 
     def __init__(self, opening: Opening, go_on: Callable[[], None]) -> None:
         self.opening, self.used = opening, time.monotonic()
         try:
-            self._process, self._end, life = _started()
+            self._process, self._end, life = start(_WORKER)
         except OSError as error:
             raise WorkerError(f"no worker process could be started: {error}") from error
         self._end.settimeout(POLL_SECONDS)
-        self.kill = weakref.finalize(self, _kill, self._process, self._end, life)
+        self.kill = weakref.finalize(self, kill, self._process, self._end, life)
         try:
             opened = self.ask(opening, Opened, OPENING_SECONDS, go_on, lambda _: None)
         except MeasurementError as error:
             raise WorkerError(f"no worker process could be started: {error}") from error
         self.dates: Dates = bytes_array(opened.dates)
+        self.settlement = opened.settlement
 
     @property
     def is_alive(self) -> bool:
@@ -234,7 +231,7 @@ class Worker:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(LAST_WORDS_SECONDS)
             self.kill()
-            raise MeasurementError(self._epitaph()) from error
+            raise MeasurementError(epitaph(self._process)) from error
         except BaseException:
             self.kill()
             raise
@@ -242,65 +239,27 @@ class Worker:
             return answer
         self.kill()
         limit = f"the {self.opening.memory >> 20} MiB of memory that it may"
-        raise MeasurementError(f"it took more than {limit}" if isinstance(answer, Exhausted) else self._epitaph())
-
-    def _epitaph(self) -> str:
-        status = self._process.returncode
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return f"the process that worked on it {how}"
-
-
-def _started() -> tuple[subprocess.Popen[bytes], socket, socket]:
-    """A worker process, a socket to ask it through, and one that it does not outlive."""
-    (end, its_end), (life, its_life) = socketpair(), socketpair()
-    descriptors = [its_end.fileno(), its_life.fileno()]
-    with its_end, its_life:
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "app.worker", *map(str, descriptors)],
-                cwd=Path(app.__file__).parents[1],  # so that its modules are this process's
-                env={"NUMBA_CACHE_DIR": CACHE_FOLDER, **_machine_code()},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=descriptors,
-                start_new_session=True,
-            )
-        except OSError:
-            end.close()
-            life.close()
-            raise
-    return process, end, life
-
-
-def _machine_code() -> dict[str, str]:
-    """What this process was told of the machine code of linear algebra: with other code the last digits differ."""
-    return {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
+        raise MeasurementError(
+            f"it took more than {limit}" if isinstance(answer, Exhausted) else epitaph(self._process)
+        )
 
 
 def _try() -> None:
     """Start a worker, which ends at once as nothing is asked of it."""
     try:
-        process, end, life = _started()
+        process, end, life = start(_WORKER)
     except OSError as error:
         raise WorkerError(f"no worker process could be started: {error}") from error
     end.close()
     try:
         status = process.wait(STARTING_SECONDS)
     except subprocess.TimeoutExpired:
-        _kill(process)
+        kill(process)
         raise WorkerError(f"a worker process did not start within {STARTING_SECONDS:g} seconds") from None
     finally:
         life.close()
     if status:
         raise WorkerError(f"no worker process could be started: it ended with status {status}")
-
-
-def _kill(process: subprocess.Popen[bytes], *ends: socket) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for end in ends:
-        end.close()
 
 
 class _WorkerLaboratory:
@@ -317,7 +276,7 @@ class _WorkerLaboratory:
         self._laboratories, self._opening, self._seconds = laboratories, opening, seconds
         self._stop, self._announce = stop, announce
         self._before: Worker | None = None
-        self._dates: Dates | None = None
+        self._calendar: tuple[Dates, int] | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -325,10 +284,17 @@ class _WorkerLaboratory:
 
     @property
     def dates(self) -> Dates:
-        if self._dates is None:
+        return self._told()[0]
+
+    @property
+    def settlement(self) -> int:
+        return self._told()[1]
+
+    def _told(self) -> tuple[Dates, int]:
+        if self._calendar is None:
             with self._laboratories.lend(self._opening, self._before, self._go_on) as worker:
-                self._dates = worker.dates
-        return self._dates
+                self._calendar = worker.dates, worker.settlement
+        return self._calendar
 
     def expect(self, formulas: Sequence[Expr]) -> list[Expr]:
         with suppress(MeasurementError):  # what was not announced is computed all the same

@@ -89,10 +89,11 @@ Request: TypeAlias = Expect | Measure | Compare | Prove | Examine
 
 
 class Opened(Message):
-    """The market is at hand; its calendar."""
+    """The market is at hand; its calendar, and the days after which what was bought may be sold."""
 
     kind: Literal["opened"] = "opened"
     dates: bytes
+    settlement: int
 
 
 class Expected(Message):

@@ -1,16 +1,12 @@
 """A worker process: ``python -m app.worker END LIFE`` computes on one panel for the process that has started it.
 
-The arguments are the descriptors of two sockets: at the other end of the first it is asked, that of the second closes
-when the other process ends. It has no environment but where compiled kernels are kept and what picks the code of linear
-algebra, and a process group of its own, and may be killed at any time. It ends with the other process, or when it was
-asked nothing for a while.
+It is one of :mod:`app.processes`, and may be killed at any time. It ends with the other process, or when it was asked
+nothing for a while.
 """
 
-import fcntl
 import logging
 import os
 import resource
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +37,7 @@ from app.messages import (
     send,
 )
 from app.panels import laboratory
+from app.processes import end_with, give_way, leave
 from factors.alphas import Alpha
 from factors.expression import Expr, Field
 from factors.mapping import array_bytes, bytes_array
@@ -49,7 +46,6 @@ from graphs.laboratory import Laboratory
 
 logger = logging.getLogger(__name__)
 
-NICENESS = 10  # whoever waits for the server's answers comes first
 _UNTIL_UNASKED = IDLE_SECONDS + 60  # the other process must be sure that it still waits for what it is asked
 
 
@@ -58,14 +54,12 @@ def main() -> None:
     end, life = (socket(fileno=int(descriptor)) for descriptor in sys.argv[1:])
     end_with(life)
     logs.configure(logging.WARNING)
-    os.nice(NICENESS)
-    with suppress(OSError):  # where the machine's memory is short, this process goes before the server
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    give_way()
     end.settimeout(_UNTIL_UNASKED)
     try:
         serve(end)
     except ConnectionError:  # the other process has closed its end
-        _leave()
+        leave()
     except Exception:
         logger.exception("a worker process failed")
         os._exit(1)  # libraries would tell at length what they had not cleared away
@@ -73,23 +67,23 @@ def main() -> None:
 
 def serve(end: socket) -> None:
     """Open a market and answer what is asked about it; once memory did not suffice, all is thrown away."""
-    opening = OPENING.validate_json(receive(end, _leave))
+    opening = OPENING.validate_json(receive(end, leave))
     found = laboratory(
         opening.snapshot,
         opening.universe,
         [Alpha(name, read(formula), source) for name, formula, source in opening.alphas],
-        lambda count: send(end, Ranking(alphas=count), _leave),
+        lambda count: send(end, Ranking(alphas=count), leave),
     )
     found.measure(Field("close"))  # threads and kernels that all formulas need are there before memory is limited
     limit_memory(opening.memory)
-    send(end, Opened(dates=array_bytes(found.dates)), _leave)
+    send(end, Opened(dates=array_bytes(found.dates), settlement=found.settlement), leave)
     while True:
-        request = REQUEST.validate_json(receive(end, _leave))
+        request = REQUEST.validate_json(receive(end, leave))
         try:
             answer = answered(found, request)
         except MemoryError:
-            return send(end, Exhausted(), _leave)
-        send(end, answer, _leave)
+            return send(end, Exhausted(), leave)
+        send(end, answer, leave)
 
 
 def answered(found: Laboratory, request: Request) -> Answer:
@@ -124,25 +118,6 @@ def limit_memory(more: int) -> None:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         [has] = [int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:")]
         resource.setrlimit(resource.RLIMIT_DATA, (has + more, has + more))
-
-
-def end_with(life: socket) -> None:
-    """Have the system end this process when the other end of a socket is closed, on which nothing is ever sent.
-
-    A thread that waits for it would wait for the interpreter too, which hung or stopped code does not give back.
-    """
-    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)  # elsewhere it is SIGIO, which is heeded less
-    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
-    life.setblocking(False)
-    with suppress(BlockingIOError):
-        life.recv(1)  # it was closed before
-        _leave()
-
-
-def _leave() -> None:
-    os._exit(0)
 
 
 if __name__ == "__main__":

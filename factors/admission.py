@@ -23,12 +23,12 @@ class Thresholds(BaseModel):
             without skill as the team has made would show (Bailey and Lopez de Prado 2014).
         persistence: least share of the train rank IC that the valid split keeps, which is to have its sign.
         coverage: least share of tradable cells with a value, in either split.
-        active: least share of days on which the values differ, in either split: no t of a few days knows from how many
+        active: least share of bars on which the values differ, in either split: no t of a few bars knows from how many
             they were chosen.
-        turnover: most of the book traded a day, in either split.
+        turnover: most of the book traded a bar, in either split.
         cost: of what is traded, one way, a fraction: what the book of ranks must earn on average to be no loss.
-        redundancy: most absolute mean daily rank correlation with an accepted factor or a published alpha on train.
-        marginal: what the train rank IC of the part that the accepted factors leave unexplained, date by date, exceeds.
+        redundancy: most absolute mean rank correlation with an accepted factor or a published alpha on train.
+        marginal: what the train rank IC of the part that the accepted factors leave unexplained, bar by bar, exceeds.
         holdout_t_stat: least Newey-West t of the rank IC on the hold-out: 5 %, one-sided, of the one factor that is
             asked about.
     """
@@ -70,7 +70,7 @@ def admission_checks(evaluation: Evaluation, thresholds: Thresholds) -> tuple[Ch
             "deflated_sharpe",
             standing.deflated_sharpe,
             thresholds.deflated_sharpe,
-            f"a daily rank ICIR of {evidence.sharpe:.3f} {among} is too near luck's {standing.expected_maximum:.3f}",
+            f"a rank ICIR per bar of {evidence.sharpe:.3f} {among} is too near luck's {standing.expected_maximum:.3f}",
         ),
         at_least(
             "persistence",
@@ -131,19 +131,19 @@ def _holding_checks(
             "active",
             min(split.active or 0.0 for split in splits),
             thresholds.active,
-            "tells instruments apart on too few days; ask for less of an event, or measure how far it went",
+            "tells instruments apart on too few bars; ask for less of an event, or measure how far it went",
         ),
         at_most(
             "turnover",
             max(split.turnover or 0.0 for split in splits),
             thresholds.turnover,
-            "trades too much of the book a day; smooth it over a longer window",
+            "trades too much of the book a bar; smooth it over a longer window",
         ),
         at_least(
             "net_return",
             evidence.long_short - costs,
             0.0,
-            f"earns {evidence.long_short * 1e4:.1f} basis points a day and costs {costs * 1e4:.1f} to trade; "
+            f"earns {evidence.long_short * 1e4:.1f} basis points a bar and costs {costs * 1e4:.1f} to trade; "
             "smooth it over a longer window",
         ),
     )
@@ -157,7 +157,7 @@ def causality_check(certificate: Certificate) -> Check:
 
 
 def redundancy_check(correlations: Mapping[str, float], thresholds: Thresholds) -> Check:
-    """The largest absolute mean daily rank correlation with a known factor, by the factor's formula or name."""
+    """The largest absolute mean rank correlation with a known factor, by the factor's formula or name."""
     nearest = max(correlations, key=lambda name: abs(correlations[name]), default="")
     hint = f"moves with {nearest}, which is known; look for a different effect"
     return at_most("redundancy", abs(correlations.get(nearest, 0.0)), thresholds.redundancy, hint)

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
 
 from factors.certificate import Certificate, Comparison
 from factors.evaluator import Evaluator
@@ -23,13 +24,14 @@ from factors.perturbation import bare, blank, blurred, cut, make_up
 from factors.plan import BY_DAY, series
 from factors.tally import TOLERANCE, Tally, close, gap
 
-AFTER = 21  # rows that follow a date at least
+AFTER = 21  # rows that follow a bar at least
 NOISE_ROWS = 64  # made-up rows that follow it, and as many more as the formula looks back
-LABEL_ROWS = 63  # rows before and after it on which the label is tried
-LABEL_LAG = 2  # rows from a signal to the close that ends its label, which begins a row earlier
-UNRELATED = 0.5  # mean IC that the label of another day stays below
+LABEL_ROWS = 63  # rows before and after it on which the label is tried, and more where that is sold later
+UNRELATED = 0.5  # mean IC that the return of the bar before a label, or after it, stays below
 BLURS = 4
 AMPLIFIED = 10.0  # how many times further than these blurs rounding may move a value
+
+Rows = NDArray[np.int64]
 
 
 def prove(
@@ -44,7 +46,7 @@ def prove(
     threads: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Certificate:
-    """Try a formula's causality at so many dates spread over those on which it has values.
+    """Try a formula's causality at so many bars spread over those on which it has values.
 
     Args:
         expr: the formula.
@@ -52,7 +54,7 @@ def prove(
         market: its name, for the certificate, as are ``snapshot`` and ``universe``.
         snapshot: the version of its data.
         universe: whose members the panel tells.
-        seed: of the dates and of all that is made up.
+        seed: of the bars and of all that is made up.
         dates: how many.
         threads: as of :class:`Evaluator`.
         stop: as of :class:`Evaluator`.
@@ -101,8 +103,9 @@ class _Trial:
 
     def rows(self, count: int) -> list[int]:
         """One row drawn from each of so many equal parts of those with values, history to cut and rows to follow."""
-        known = np.flatnonzero(np.isfinite(self._whole).any(axis=(0, 2)))
-        usable = known[(known > self._expr.look_back) & (known < self._panel.shape[1] - AFTER)]
+        known, rows = np.flatnonzero(np.isfinite(self._whole).any(axis=(0, 2))), self._panel.shape[1]
+        followed = (known < rows - AFTER) & (_ends(self._panel)[known] < rows)
+        usable = known[(known > self._expr.look_back) & followed]
         return [int(self._draw.choice(part)) for part in np.array_split(usable, count) if len(part)]
 
     def later_noise(self, rows: Sequence[int]) -> Comparison:
@@ -195,12 +198,19 @@ class _Trial:
         return tally.comparison(self._panel)
 
     def label_lag(self, rows: Sequence[int]) -> Comparison:
-        """The label of t is the return from the close of t+1 to the close of t+2, and of no other day."""
-        claim = f"IC and rank IC of the return from close t+1 to close t+2 are 1, below {UNRELATED} a day off"
+        """The label of t is the return from the close of t+1 to the close of t+2, and of no other bar.
+
+        Where what was bought must settle it ends at the first close that it may be sold at.
+        """
+        end = "t+2" if not self._panel.settlement else "t+2, or the first once it may be sold,"
+        claim = f"IC and rank IC of the return from close t+1 to close {end} are 1, below {UNRELATED} a bar off"
         tally = Tally("label_lag", claim)
         for row in rows:
-            panel = cut(self._panel, ("close",), max(row - LABEL_ROWS, 0), row + 1 + LABEL_ROWS)
-            declared, *off = (_ic_of_return(panel, lag) for lag in (LABEL_LAG, LABEL_LAG - 1, LABEL_LAG + 1))
+            start, ends = max(row - LABEL_ROWS, 0), _ends(self._panel)[: row + LABEL_ROWS - 1]
+            panel = cut(self._panel, ("close",), start, max(row + 1 + LABEL_ROWS, int(ends[-1]) + 1))
+            signal, ends = np.arange(panel.shape[1]), _ends(panel)
+            spans = (signal + 1, ends), (signal, signal + 1), (ends, ends + 1)
+            declared, *off = (_ic_of_return(panel, *span) for span in spans)
             tally.cells += declared.size
             tally.worst = max(tally.worst, np.abs(declared - 1).max(initial=0.0))
             if tally.worst > TOLERANCE or any(np.mean(ic) >= UNRELATED for ic in off if ic.size):
@@ -230,12 +240,24 @@ def _windowed(node: Expr, fading: dict[Call, Field]) -> Expr:
     return Call(node.op, tuple(_windowed(arg, fading) for arg in node.args))
 
 
-def _ic_of_return(panel: Panel, lag: int) -> Values:
-    """Daily IC and rank IC, with the label of t, of the return that ends at the close of t + ``lag``."""
+def _ends(panel: Panel) -> Rows:
+    """Row of the first close at which what is bought at that of t+1 may be sold, ``[rows]``, none where it is beyond.
+
+    Told from the calendar anew, as labels are what is tried.
+    """
+    _, day = np.unique(panel.dates.astype("datetime64[D]"), return_inverse=True)
+    bought = np.append(day[1:], day[-1:])
+    settled = np.searchsorted(day, bought + panel.settlement)
+    return np.maximum(settled, np.arange(2, len(day) + 2))
+
+
+def _ic_of_return(panel: Panel, begin: Rows, end: Rows) -> Values:
+    """IC and rank IC by bar, with its label, of the return from the close of ``begin[t]`` to that of ``end[t]``."""
     labels = ranked_labels(panel, {1: forward_return(panel, 1)})
     close, factor = panel.fields["close"], np.full(panel.shape, np.nan)
+    inside = end < panel.shape[1]
     with np.errstate(all="ignore"):
-        factor[:, :-lag] = close[:, lag:] / close[:, lag - 1 : -1] - 1.0
+        factor[:, inside] = close[:, end[inside]] / close[:, begin[inside]] - 1.0
     daily = daily_metrics(factor, labels, panel)
     both: Values = np.concatenate([daily.ic[0], daily.rank_ic[0]])
     return both[np.isfinite(both)]

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from datetime import date
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
+
+from factors.bar_time import BarTime
 
 
 class Comparison(BaseModel):
@@ -17,7 +18,7 @@ class Comparison(BaseModel):
         cells: how many had a value on either side.
         worst: largest distance of two values over the larger one's size, at most 1, which also stands for a null
             beside a value; of the label, of its IC from 1.
-        refuted: the first of the dates at which it does not hold; none where too few cells tell.
+        refuted: the first of the bars at which it does not hold; none where too few cells tell.
         detail: what was compared.
     """
 
@@ -27,7 +28,7 @@ class Comparison(BaseModel):
     passed: bool
     cells: int
     worst: float
-    refuted: date | None
+    refuted: BarTime | None
     detail: str
 
 
@@ -37,7 +38,7 @@ class Certificate(BaseModel):
     Attributes:
         formula: canonical text.
         seed: of the dates and of all that is made up.
-        dates: those at which the panel was changed; none where the formula has no value to compare.
+        dates: the bars at which the panel was changed; none where the formula has no value to compare.
         proven: all checks passed.
         hash: first 16 hexadecimal digits of the SHA-256 of the rest as JSON with sorted keys and no blanks.
     """
@@ -49,7 +50,7 @@ class Certificate(BaseModel):
     snapshot: str
     universe: str
     seed: int
-    dates: tuple[date, ...]
+    dates: tuple[BarTime, ...]
     checks: tuple[Comparison, ...]
     proven: bool
     hash: str = ""

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 COLUMNS: Mapping[str, str] = {
-    "open": "first price of the day, adjusted for splits and dividends, in the market's currency",
-    "high": "highest price of the day, likewise",
-    "low": "lowest price of the day, likewise",
-    "close": "last price of the day, likewise",
-    "volume": "shares traded that day, adjusted for splits",
+    "open": "first price of the bar, adjusted for splits and dividends, in the market's currency",
+    "high": "highest price of the bar, likewise",
+    "low": "lowest price of the bar, likewise",
+    "close": "last price of the bar, likewise",
+    "volume": "shares traded in the bar, adjusted for splits",
     "return": "close over the close of the bar before, less 1; a fraction",
-    "vwap": "average price of the day weighted by volume, adjusted as prices are",
-    "amount": "value traded that day, in the market's currency",
+    "vwap": "average price of the bar weighted by volume, adjusted as prices are",
+    "amount": "value traded in the bar, in the market's currency",
     "cap": "market capitalisation, in the market's currency",
 }
 """By name, without the dollar sign; a market may have others, which are as they were imported."""

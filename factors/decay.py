@@ -12,12 +12,12 @@ from factors.evaluation import YearMetrics
 from factors.kernels.elementwise import Values
 from factors.significance import long_run_variance, newey_west_lags, varies
 
-SHORTEST, LONGEST = 0.1, 1000.0  # half-lives in days that horizons of 1 to 20 days can tell from none and from for ever
+SHORTEST, LONGEST = 0.1, 1000.0  # half-lives in bars that horizons of 1 to 20 can tell from none and from for ever
 NORMAL_95, CHI_SQUARE_95, CHI_SQUARE_2_95 = 1.959964, 3.841459, 5.991465  # of 95 %: two-sided, of 1 and of 2 parameters
-TRIMMED = 0.15  # share of the days at either end at which no change is looked for
+TRIMMED = 0.15  # share of the bars at either end at which no change is looked for
 SUPREMUM_95 = 8.85  # Andrews 1993, table I, one parameter, 15 % trimmed
-FEWEST = 20  # days in which a change can be looked for
-WINDOW = 20  # days of which the trailing volatility is known
+FEWEST = 20  # bars in which a change can be looked for
+WINDOW = 20  # bars of which the trailing volatility is known
 ROUNDING = 1e-18  # share of a sum of squares
 
 
@@ -25,9 +25,9 @@ class HalfLife(BaseModel):
     """Half-life of ``initial * 0.5 ** (horizon / days)``.
 
     Attributes:
-        days: days in which the coefficient halves.
-        low: lower end of its 95 % interval, None where it is below a tenth of a day.
-        high: upper end, None where it is above 1,000 days.
+        days: bars in which the coefficient halves.
+        low: lower end of its 95 % interval, None where it is below a tenth of a bar.
+        high: upper end, None where it is above 1,000 bars.
         initial: coefficient at horizon 0.
     """
 
@@ -53,7 +53,7 @@ class ChangePoint(BaseModel):
     """The most likely change of a mean.
 
     Attributes:
-        day: index of the first day after it.
+        day: index of the first value after it.
         before: mean before it.
         after: mean from it on.
         statistic: sup-LM statistic.
@@ -70,12 +70,12 @@ class ChangePoint(BaseModel):
 
 
 def half_life(horizons: Sequence[int], rank_ics: Sequence[float], errors: Sequence[float]) -> HalfLife | None:
-    """Half-life of a rank IC that falls off exponentially with the horizon, in days, by weighted least squares.
+    """Half-life of a rank IC that falls off exponentially with the horizon, in bars, by weighted least squares.
 
     ``errors`` are the standard errors of the ``rank_ics``, positive; the interval is that of the profile likelihood,
     for errors that are independent between horizons. Horizons overlap, so it is a guide.
 
-    None for fewer than three horizons, where no half-life from 0.1 to 1,000 days fits best, as where the IC rises or
+    None for fewer than three horizons, where no half-life from 0.1 to 1,000 bars fits best, as where the IC rises or
     stays, where the curve is not significantly better than none at 5 %, and where a coefficient of the opposite sign is
     significant. Raises ``ValueError`` for sequences of different lengths or an error that is not positive.
     """
@@ -118,7 +118,7 @@ def half_life(horizons: Sequence[int], rank_ics: Sequence[float], errors: Sequen
 def yearly_slope(years: Iterable[YearMetrics]) -> float | None:
     """Change of the mean rank IC a year: the slope of its weighted least-squares line over calendar years.
 
-    Each year weighs as many days as it has. A year that two splits share is two points. ``None`` for fewer than two
+    Each year weighs as many bars as it has. A year that two splits share is two points. ``None`` for fewer than two
     different years with a rank IC.
     """
     line = _Line.of(years)
@@ -165,11 +165,11 @@ class _Line:
 
 
 def change_point(values: Values, horizon: int = 1) -> ChangePoint | None:
-    """The day from which on ``[n]`` daily values, no nulls, most likely have another mean, and whether they do at all.
+    """The bar from which on ``[n]`` values, no nulls, most likely have another mean, and whether they do at all.
 
-    The largest Lagrange multiplier statistic over all days but 15 % at either end, which is the square of the scaled
+    The largest Lagrange multiplier statistic over all bars but 15 % at either end, which is the square of the scaled
     CUSUM over its variance. The long-run variance is that about one mean (Newey and West): about two of them the test,
-    Wald's, finds changes in 8 to 13 % of series without one. ``horizon`` is that of the labels.
+    Wald's, finds changes in 8 to 13 % of series without one. ``horizon`` is how many bars a label is held.
 
     None for fewer than 20 values or no variation. Source: Andrews 1993.
     """
@@ -195,11 +195,11 @@ def change_point(values: Values, horizon: int = 1) -> ChangePoint | None:
 
 
 def regimes(market_returns: Values) -> dict[str, NDArray[np.bool_]]:
-    """Days ``[n]`` of each kind of market, by its equal-weight daily returns ``[n]``, NaN for null.
+    """Bars ``[n]`` of each kind of market, by its equal-weight returns ``[n]``, NaN for null.
 
-    ``market_up`` and ``market_down`` are days with a return above and below 0; ``high_volatility`` and
-    ``low_volatility`` those on which the standard deviation of the last 20 known returns, the day's own included, is
-    above its median over all days, or not. A day without a return is of no kind, and the first 19 with one of neither
+    ``market_up`` and ``market_down`` are bars with a return above and below 0; ``high_volatility`` and
+    ``low_volatility`` those on which the standard deviation of the last 20 known returns, the bar's own included, is
+    above its median over all bars, or not. A bar without a return is of no kind, and the first 19 with one of neither
     volatility.
     """
     known = np.isfinite(market_returns)

@@ -1,4 +1,4 @@
-"""How many different bets many trials are: clusters of trials whose daily scores move together.
+"""How many different bets many trials are: clusters of trials whose scores, bar by bar, move together.
 
 The number is what the deflation of a best result wants as its number of trials.
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from factors.kernels.elementwise import Values
 
-COMMON = 20  # days that two series share at least, or their correlation says nothing
+COMMON = 20  # bars that two series share at least, or their correlation says nothing
 APART = 0.5**0.5  # distance of two series that correlate at a half: less than half of what moves them is common
 FLAT = 1e-12  # variance and distance, in units of the largest, that are rounding
 SAMPLE = 2000  # trials that are clustered at most, as time and memory grow with their square
 
 
 def effective_number(series: Values | Sequence[Values]) -> float:
-    """Number of different bets among ``[trials, days]`` daily scores, NaN for null, at most that of trials.
+    """Number of different bets among ``[trials, bars]`` scores, NaN for null, at most that of trials.
 
     It is how many clusters :func:`cluster` finds. Of more than 2,000 trials as many evenly spaced ones are clustered: a
     bet that the sample shows once stands for as many as the trials outnumber it, one shown more often for itself.
@@ -33,9 +33,9 @@ def effective_number(series: Values | Sequence[Values]) -> float:
 
 
 def cluster(series: Values) -> NDArray[np.int64]:
-    """Cluster ``[trials]`` of each of ``[trials, days]`` daily scores, NaN for null, numbered from 0 as they appear.
+    """Cluster ``[trials]`` of each of ``[trials, bars]`` scores, NaN for null, numbered from 0 as they appear.
 
-    Series are ``sqrt(1 - |correlation|)`` apart, over their common days: as the standardised series, or one and the
+    Series are ``sqrt(1 - |correlation|)`` apart, over their common bars: as the standardised series, or one and the
     negative of the other, lie in space, since a bet and its reverse are one. Average linkage joins what is nearer than
     :data:`APART`, and of its partitions that of the largest mean silhouette is taken, of equals the finest.
 
@@ -57,13 +57,13 @@ def cluster(series: Values) -> NDArray[np.int64]:
 
 
 def related(one: Values, other: Values) -> bool:
-    """Whether two trials' daily scores, from one first day on, correlate at a half or more, either way."""
+    """Whether two trials' scores, from one first bar on, correlate at a half or more, either way."""
     days = min(len(one), len(other))
     return bool(np.sqrt(1 - abs(_correlation(np.stack([one[:days], other[:days]]))[0, 1])) <= APART)
 
 
 def _correlation(series: Values) -> Values:
-    """Correlation ``[trials, trials]`` over common days; 0 where these are few or one of both does not vary."""
+    """Correlation ``[trials, trials]`` over common bars; 0 where these are few or one of both does not vary."""
     known = np.isfinite(series)
     means = np.where(known, series, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     values = np.where(known, series - means[:, None], 0.0)

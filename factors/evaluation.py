@@ -1,10 +1,14 @@
-"""Evaluation: what was measured of one formula on one snapshot."""
+"""Evaluation: what was measured of one formula on one snapshot.
+
+A bar is a row of the market's calendar: a day on daily bars, a minute or an hour on others. What is named ``days``
+counts bars, and nothing here is annualised.
+"""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class YearMetrics(BaseModel):
-    """Information coefficients over the days of one calendar year; see :class:`SplitMetrics`."""
+    """Information coefficients over the bars of one calendar year; see :class:`SplitMetrics`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -15,7 +19,7 @@ class YearMetrics(BaseModel):
 
 
 class HorizonMetrics(BaseModel):
-    """Information coefficients against the return over ``horizon`` days; see :class:`SplitMetrics`."""
+    """Information coefficients against the return over ``horizon`` bars; see :class:`SplitMetrics`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,27 +31,28 @@ class HorizonMetrics(BaseModel):
 
 
 class SplitMetrics(BaseModel):
-    """Metrics of a factor over the days of one split; ``None`` where too few days carry a value.
+    """Metrics of a factor over the bars of one split; ``None`` where too few of them carry a value.
 
     Attributes:
-        days: days with a defined information coefficient.
+        days: bars with a defined information coefficient.
         coverage: share of the tradable member cells that carry a factor value, in [0, 1].
-        active: share of the days with tradable members on which the factor tells these apart, in [0, 1].
-        ic: mean over days of the cross-sectional Pearson correlation of factor and label.
-        icir: ``ic`` over the standard deviation (ddof 1) of the daily values; per day, not annualised.
+        active: share of the bars with tradable members on which the factor tells these apart, in [0, 1].
+        ic: mean over bars of the cross-sectional Pearson correlation of factor and label.
+        icir: ``ic`` over the standard deviation (ddof 1) of the single values; per bar, not annualised.
         rank_ic: the same as ``ic`` with Spearman's rank correlation.
         rank_icir: the same as ``icir`` for the rank correlation.
-        t_stat: Newey-West t of the mean daily IC.
-        rank_t_stat: Newey-West t of the mean daily rank IC.
-        hit_rate: share of days with a positive rank IC, in [0, 1].
-        turnover: mean share of the book traded a day by the rank-weighted dollar-neutral portfolio, in [0, 1].
-        rank_autocorrelation: mean correlation of the ranks with those of the day before, in [-1, 1].
-        deciles: mean label of each tenth of the names by factor, lowest first, a mean over days; a return per horizon.
+        t_stat: Newey-West t of the mean IC.
+        rank_t_stat: Newey-West t of the mean rank IC.
+        hit_rate: share of bars with a positive rank IC, in [0, 1].
+        turnover: mean share of the book traded a bar by the rank-weighted dollar-neutral portfolio, in [0, 1].
+        rank_autocorrelation: mean correlation of the ranks with those of the bar before, in [-1, 1].
+        deciles: mean label of each tenth of the names by factor, lowest first, a mean over bars; a return per horizon.
         monotonicity: Spearman correlation of the deciles' numbers and means, in [-1, 1].
         long_short: mean return per horizon of the rank-weighted portfolio, one unit long and one short, before costs.
-        long_short_net: the same after costs of 0.1 % of what is traded.
+        long_short_net: the same after costs of 0.1 % of what a bar's turnover trades; too little where labels are held
+            longer than a bar, as those that must settle first are on bars of less than a day.
         years: by calendar year.
-        horizons: by days held, for the decay of the signal.
+        horizons: by bars held, for the decay of the signal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,19 +78,19 @@ class SplitMetrics(BaseModel):
 
 
 class Evidence(BaseModel):
-    """How sure the days of all measured splits together are of a factor, as if nothing else had been tried.
+    """How sure the bars of all measured splits together are of a factor, as if nothing else had been tried.
 
     Attributes:
-        days: days with a rank IC, of those whose labels end inside their split.
+        days: bars with a rank IC, of those whose labels end inside their split.
         rank_ic: their mean rank IC.
         t_stat: Newey-West t of it, 0 where it has none.
         p_value: chance of at least that t without skill, one-sided, as a formula states its sign; normal.
-        sharpe: rank IC over its standard deviation, per day, not annualised: the score that trials are compared by.
-        skew: of the daily rank IC.
+        sharpe: rank IC over its standard deviation, per bar, not annualised: the score that trials are compared by.
+        skew: of the rank ICs.
         kurtosis: the same, raw: 3 for normal values.
-        observations: independent days that would know the mean as well as these do.
+        observations: independent bars that would know the mean as well as these do.
         long_short: mean return per horizon of the rank-weighted book, see :class:`SplitMetrics`.
-        turnover: mean share of the book traded a day.
+        turnover: mean share of the book traded a bar.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,7 +128,7 @@ class Standing(BaseModel):
 
 
 class PeriodMetrics(BaseModel):
-    """Rank ICs of some of the measured days, such as those that a model has read of; see :class:`SplitMetrics`."""
+    """Rank ICs of some of the measured bars, such as those that a model has read of; see :class:`SplitMetrics`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -142,11 +147,11 @@ class Evaluation(BaseModel):
         formula: canonical text.
         snapshot: id of the market's version.
         universe: whose members were ranked.
-        horizon: days held.
+        horizon: bars held.
         splits: metrics by split; never the hold-out's, but for the one evaluation that a promotion makes.
-        evidence: of all these days; ``None`` where it was not yet weighed.
+        evidence: of all these bars; ``None`` where it was not yet weighed.
         standing: what that is worth in the team's ledger; ``None`` where it was not entered.
-        memory: the days up to and after the end of the training of the model that wrote it; empty where unknown.
+        memory: the bars up to and after the end of the training of the model that wrote it; empty where unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

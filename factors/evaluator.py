@@ -7,15 +7,15 @@ How a formula is computed:
    and GROUP calls, and windows that several of these, or several formulas, read.
 3. What leads to a whole array, ELEMENTWISE and TIME_SERIES calls, is computed tile by tile, every step of one tile
    while it is in cache.
-4. CROSS_SECTION and GROUP calls are computed day by day among the universe's members or their sectors.
-5. Tiles, and ranges of days, are shared out to threads; the kernels hold no lock.
+4. CROSS_SECTION and GROUP calls are computed row by row among the universe's members or their sectors.
+5. Tiles, and ranges of rows, are shared out to threads; the kernels hold no lock.
 6. Arrays come from a memo bounded in bytes and return to it after their last use; there they keep their values until
    they are needed again.
 7. The result is null where the instrument has no bar or fewer rows of history than the formula looks back.
 
 An elementwise kernel is called with tiles ``[rows, 64]`` or floats, its literals and ``out``; a time-series kernel with
 tiles, its literals and ``out``; a cross-sectional one with an array ``[tiles, rows, 64]``, the groups, its literals,
-``out`` and a range of days. Each leaves NaN, never an infinity, for null.
+``out`` and a range of rows. Each leaves NaN, never an infinity, for null.
 """
 
 from collections import Counter
@@ -46,7 +46,7 @@ class Evaluator:
         panel: the market.
         threads: how many compute; as many as the process may use cores where it is None.
         memo_bytes: what arrays may take together, those computed in and the values kept in the others.
-        stop: asked before each tile and range of days; once it is true, the evaluation is given up.
+        stop: asked before each tile and range of rows; once it is true, the evaluation is given up.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from factors.kernels import daily
 from factors.kernels.elementwise import Values
-from factors.panel import Panel
+from factors.panel import Dates, Panel
 from factors.team import Team
 
 DELAY = 1
@@ -20,9 +20,9 @@ class Labels:
     """Forward returns over several horizons, and their ranks, which every factor's are compared with.
 
     Attributes:
-        horizons: days held, the one that factors are judged by first.
+        horizons: bars held, the one that factors are judged by first.
         returns: ``[horizons, rows, tiles * 64]`` a fraction, NaN for null.
-        ranks: ``[horizons, rows, tiles * 64]`` float32, from 1 among the day's, ties averaged, NaN for null.
+        ranks: ``[horizons, rows, tiles * 64]`` float32, from 1 among the bar's, ties averaged, NaN for null.
         counts: ``[horizons, rows]`` how many there are.
     """
 
@@ -34,7 +34,8 @@ class Labels:
 
 def forward_returns(panel: Panel, horizons: tuple[int, ...] = HORIZONS, team: Team | None = None) -> Labels:
     """The labels of a market, by :func:`forward_return`."""
-    return ranked_labels(panel, {horizon: forward_return(panel, horizon) for horizon in horizons}, team)
+    worth = _worth(panel)
+    return ranked_labels(panel, {horizon: _forward_return(panel, horizon, worth) for horizon in horizons}, team)
 
 
 def ranked_labels(panel: Panel, labels: dict[int, Values], team: Team | None = None) -> Labels:
@@ -48,31 +49,67 @@ def ranked_labels(panel: Panel, labels: dict[int, Values], team: Team | None = N
 
 
 def forward_return(panel: Panel, horizon: int = HORIZONS[0]) -> Values:
-    """``close[t+1+h] / close[t+1] - 1``, ``[tiles, rows, 64]``: a signal of day t is traded at the close of t+1.
+    """``close[t+1+h] / close[t+1] - 1``, ``[tiles, rows, 64]``: a signal of bar t is traded at the close of t+1.
 
-    Null where the instrument is not a tradable member at t or cannot be bought at t+1, and where the data end before
-    t+1+h. The exit is valued at the last known close, so an instrument that is suspended or delisted meanwhile keeps
-    its label: dropping it would condition on the future.
+    Where what was bought must settle first the exit may be later, see :func:`exits`. Null where the instrument is not a
+    tradable member at t or cannot be bought at t+1, and where the data end before the exit. The exit is valued at the
+    last known close, so an instrument that is suspended or delisted meanwhile keeps its label: dropping it would
+    condition on the future. After its last bar that close earns the delisting return where one is known.
     """
-    rows = panel.shape[1]
-    label = np.full(panel.shape, np.nan)
-    last = rows - DELAY - horizon
-    if last <= 0:
-        return label
-    close = panel.fields["close"]
-    entered = panel.eligible[:, :last] & panel.tradable[:, DELAY : DELAY + last]
-    entry = close[:, DELAY : DELAY + last]
-    leave = _carried(close)[:, DELAY + horizon :]
-    with np.errstate(all="ignore"):
-        value = leave / entry - 1.0
-    label[:, :last] = np.where(entered & np.isfinite(value), value, np.nan)
-    return label
+    return _forward_return(panel, horizon, _worth(panel))
+
+
+def exits(dates: Dates, horizon: int, settlement: int) -> NDArray[np.int64]:
+    """Row at whose close each row's label ends, ``[rows]``, ascending; ``rows`` where the data end before.
+
+    What is bought at the close of t+1 is sold at that of t+1+h, but no sooner than on the first bar of the day that
+    comes ``settlement`` days of the calendar after that of t+1. On daily bars one day is no more than any horizon.
+    """
+    rows = len(dates)
+    entry = np.arange(DELAY, rows + DELAY)
+    found = entry + horizon
+    if settlement:
+        days = dates.astype("datetime64[D]")
+        opening = np.flatnonzero(np.append(True, days[1:] != days[:-1]))
+        day = np.searchsorted(opening, entry, side="right") - 1
+        found = np.maximum(found, np.append(opening, [rows] * settlement)[day + settlement])
+    return np.minimum(found, rows)
+
+
+def longest_held(dates: Dates, horizon: int, settlement: int) -> int:
+    """Bars that the longest label is held, so many of which overlap; ``horizon`` where nothing has to settle."""
+    ends = exits(dates, horizon, settlement)
+    held = ends - np.arange(DELAY, len(dates) + DELAY)
+    return int(held[ends < len(dates)].max(initial=horizon))
 
 
 def within(panel: Panel, split: str, horizon: int = HORIZONS[0]) -> tuple[int, int]:
     """Half-open rows of a split whose labels end inside it, so that no split sees prices of the next."""
     start, stop = panel.splits[split]
-    return start, max(start, stop - DELAY - horizon)
+    return start, max(start, int(np.searchsorted(exits(panel.dates, horizon, panel.settlement), stop)))
+
+
+def _forward_return(panel: Panel, horizon: int, worth: Values) -> Values:
+    label = np.full(panel.shape, np.nan)
+    ends = exits(panel.dates, horizon, panel.settlement)
+    ends = ends[ends < panel.shape[1]]
+    last = len(ends)
+    entered = panel.eligible[:, :last] & panel.tradable[:, DELAY : DELAY + last]
+    value = worth[:, ends]
+    with np.errstate(all="ignore"):
+        value /= panel.fields["close"][:, DELAY : DELAY + last]
+        value -= 1.0
+    np.copyto(label[:, :last], value, where=entered & np.isfinite(value))
+    return label
+
+
+def _worth(panel: Panel) -> Values:
+    """What an instrument's holder has, as prices ``[tiles, rows, 64]``: its last known close, and what came of it."""
+    worth = _carried(panel.fields["close"])
+    for tile, lane in np.argwhere(np.isfinite(panel.delisting)):
+        after = panel.shape[1] - int(np.argmax(panel.bar[tile, ::-1, lane]))
+        worth[tile, after:, lane] *= 1.0 + panel.delisting[tile, lane]
+    return worth
 
 
 def _carried(values: Values) -> Values:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from factors.labels import Labels
 from factors.panel import Panel
 
-_PANEL = ("dates", "bar", "tradable", "eligible", "universe", "sectors", "first_row")
+_PANEL = ("dates", "bar", "tradable", "eligible", "universe", "sectors", "first_row", "delisting")
 _LABELS = ("returns", "ranks", "counts")
 
 
@@ -26,6 +26,7 @@ def write_mapping(folder: Path, panel: Panel, labels: Labels) -> None:
         "fields": list(panel.fields),
         "symbols": panel.symbols,
         "splits": panel.splits,
+        "settlement": panel.settlement,
         "horizons": labels.horizons,
     }
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
@@ -43,6 +44,7 @@ def read_mapping(folder: Path) -> tuple[Panel, Labels]:
         symbols=tuple(about["symbols"]),
         fields={name: read_array(folder / f"field-{number}.npy") for number, name in enumerate(about["fields"])},
         splits={name: (start, stop) for name, (start, stop) in about["splits"].items()},
+        settlement=about["settlement"],
         **{name: read_array(folder / f"{name}.npy") for name in _PANEL},
     )
     return panel, Labels(

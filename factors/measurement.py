@@ -10,15 +10,15 @@ import numpy as np
 from factors.discovery import level
 from factors.evaluation import Evidence, PeriodMetrics, SplitMetrics, Standing
 from factors.kernels.elementwise import Values
-from factors.labels import DELAY, Labels, within
+from factors.labels import Labels, exits, longest_held, within
 from factors.metrics import Daily, daily_metrics, known, mean, ratio, summary
-from factors.panel import Dates, Panel
+from factors.panel import Dates, Panel, rows_through
 from factors.sharpe import deflated_sharpe, effective_observations, expected_maximum, moments
 from factors.significance import newey_west_lags, newey_west_t
 from factors.team import Team
 
 _PACKED = np.dtype("<f2")
-_ALIKE = 1e-3  # more than packing takes away, less than another value of one instrument moves a day
+_ALIKE = 1e-3  # more than packing takes away, less than another value of one instrument moves a bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Measurement:
 
     Attributes:
         splits: metrics by split.
-        evidence: of the days of all splits together.
-        rank_ic: ``[rows]`` its daily rank IC, NaN for null and on days whose labels do not end inside their split.
+        evidence: of the bars of all splits together.
+        rank_ic: ``[rows]`` its rank IC by bar, NaN for null and on rows whose labels do not end inside their split.
     """
 
     splits: Mapping[str, SplitMetrics]
@@ -36,7 +36,7 @@ class Measurement:
     rank_ic: Values
 
     def tells(self, splits: Mapping[str, SplitMetrics], rank_ic: Values) -> bool:
-        """Whether another one, whose daily rank ICs were packed, has the same figures but for rounding."""
+        """Whether another one, whose rank ICs were packed, has the same figures but for rounding."""
         cells = [[(one.days, one.coverage) for one in both.values()] for both in (self.splits, splits)]
         return cells[0] == cells[1] and np.allclose(self.rank_ic, rank_ic, rtol=0, atol=_ALIKE, equal_nan=True)
 
@@ -50,13 +50,13 @@ def measure(values: Values, labels: Labels, panel: Panel, team: Team | None = No
     rank_ic[days] = series.rank_ic[0, days]
     return Measurement(
         splits={split: summary(series, labels, panel, split) for split in panel.splits},
-        evidence=weigh(series, days, horizon),
+        evidence=weigh(series, days, longest_held(panel.dates, horizon, panel.settlement)),
         rank_ic=rank_ic,
     )
 
 
 def packed(rank_ic: Values) -> bytes:
-    """Daily rank ICs ``[rows]`` in two bytes each: within 0.0005 of their size, or 3e-8; NaN for null."""
+    """Rank ICs ``[rows]`` in two bytes each: within 0.0005 of their size, or 3e-8; NaN for null."""
     return rank_ic.astype(_PACKED).tobytes()
 
 
@@ -65,10 +65,13 @@ def unpacked(content: bytes) -> Values:
     return np.frombuffer(content, _PACKED).astype(np.float64)
 
 
-def weigh(series: Daily, days: Values, horizon: int) -> Evidence:
-    """The evidence in these days of a factor's daily series; Newey-West lags as for a split of that many days."""
+def weigh(series: Daily, days: Values, held: int) -> Evidence:
+    """The evidence in these rows of a factor's series; Newey-West lags as for a split of that many rows.
+
+    ``held`` is how many bars the first label is held at most.
+    """
     rank_ic = known(series.rank_ic[0, days])
-    lags = newey_west_lags(len(rank_ic), horizon)
+    lags = newey_west_lags(len(rank_ic), held)
     found, t_stat = moments(rank_ic), newey_west_t(rank_ic, lags) or 0.0
     return Evidence(
         days=len(rank_ic),
@@ -104,28 +107,30 @@ def standing(evidence: Evidence, trial: int, discoveries: list[int]) -> Standing
     )
 
 
-def around(rank_ic: Values, dates: Dates, cutoff: date | None, horizon: int) -> tuple[PeriodMetrics, ...]:
-    """The daily rank ICs ``[rows]`` of these dates up to and after the end of a model's training.
+def around(
+    rank_ic: Values, dates: Dates, cutoff: date | None, horizon: int, settlement: int = 0
+) -> tuple[PeriodMetrics, ...]:
+    """The rank ICs ``[rows]`` of these bars up to and after the day that a model's training ends on, all its bars.
 
-    A day counts by when its label ends. Empty where the end of training is not known.
+    A bar counts by when its label ends. Empty where the end of training is not known.
     """
     if cutoff is None:
         return ()
-    known_until = int(np.searchsorted(dates, np.datetime64(cutoff), side="right"))
-    last = max(0, known_until - DELAY - horizon)
+    last = int(np.searchsorted(exits(dates, horizon, settlement), rows_through(dates, cutoff)))
+    held = longest_held(dates, horizon, settlement)
     return (
-        period("before the training cut-off", rank_ic[:last], horizon),
-        period("after the training cut-off", rank_ic[last:], horizon),
+        period("before the training cut-off", rank_ic[:last], held),
+        period("after the training cut-off", rank_ic[last:], held),
     )
 
 
-def period(name: str, rank_ic: Values, horizon: int) -> PeriodMetrics:
-    """Metrics of the daily rank ICs of some days, NaN for null."""
+def period(name: str, rank_ic: Values, held: int) -> PeriodMetrics:
+    """Metrics of the rank ICs of some bars, NaN for null, whose labels are held so many bars at most."""
     found = known(rank_ic)
     return PeriodMetrics(
         name=name,
         days=len(found),
         rank_ic=mean(found),
         rank_icir=ratio(found),
-        rank_t_stat=newey_west_t(found, newey_west_lags(len(found), horizon)),
+        rank_t_stat=newey_west_t(found, newey_west_lags(len(found), held)),
     )

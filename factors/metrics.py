@@ -1,4 +1,4 @@
-"""Metrics of factor values against labels: daily series, and their summary by split."""
+"""Metrics of factor values against labels: series by bar, a day on daily bars, and their summary by split."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from factors.evaluation import HorizonMetrics, SplitMetrics, YearMetrics
 from factors.kernels import daily
 from factors.kernels.elementwise import Values
-from factors.labels import Labels, within
+from factors.labels import Labels, longest_held, within
 from factors.panel import Panel
 from factors.significance import newey_west_lags, newey_west_t
 from factors.team import Team
@@ -18,15 +18,15 @@ SIDES = 4  # both legs of one unit each turn over, and each trade is a sale and 
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """Daily series of a factor, NaN for null.
+    """Series of a factor by bar, NaN for null.
 
     Attributes:
         ic: ``[horizons, rows]`` cross-sectional Pearson correlation of factor and label.
         rank_ic: ``[horizons, rows]`` the same of their ranks.
         eligible: ``[rows]`` cells that may hold a position.
         known: ``[rows]`` those with a factor value.
-        turnover: ``[rows]`` share of the book traded since the day before, in [0, 1].
-        autocorrelation: ``[rows]`` correlation of the ranks with those of the day before.
+        turnover: ``[rows]`` share of the book traded since the bar before, in [0, 1].
+        autocorrelation: ``[rows]`` correlation of the ranks with those of the bar before.
         long_short: ``[rows]`` return of the rank-weighted book, one unit long and one short, under the first label.
         deciles: ``[rows, 10]`` mean first label of each tenth of the names by factor.
     """
@@ -42,7 +42,7 @@ class Daily:
 
 
 def daily_metrics(values: Values, labels: Labels, panel: Panel, team: Team | None = None) -> Daily:
-    """Daily series of a factor's values ``[tiles, rows, 64]``; the days are shared out to the team."""
+    """Series by bar of a factor's values ``[tiles, rows, 64]``; the rows are shared out to the team."""
     rows = panel.shape[1]
     ic, rank_ic = np.empty((len(labels.horizons), rows)), np.empty((len(labels.horizons), rows))
     book, deciles = np.empty((rows, 5)), np.empty((rows, daily.DECILES))
@@ -63,8 +63,9 @@ def split_metrics(values: Values, labels: Labels, panel: Panel, team: Team | Non
 
 
 def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMetrics:
-    """What a factor's daily series come to over the days of a split whose labels end inside it."""
+    """What a factor's series come to over the rows of a split whose labels end inside it."""
     horizon = labels.horizons[0]
+    held = longest_held(panel.dates, horizon, panel.settlement)
     days = slice(*within(panel, split, horizon))
     ic, rank_ic = known(series.ic[0, days]), known(series.rank_ic[0, days])
     horizons = tuple(_at_horizon(series, labels, panel, split, h) for h in range(len(labels.horizons)))
@@ -78,7 +79,7 @@ def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMet
         icir=ratio(ic),
         rank_ic=horizons[0].rank_ic,
         rank_icir=horizons[0].rank_icir,
-        t_stat=newey_west_t(ic, newey_west_lags(len(ic), horizon)),
+        t_stat=newey_west_t(ic, newey_west_lags(len(ic), held)),
         rank_t_stat=horizons[0].rank_t_stat,
         hit_rate=mean((rank_ic > 0).astype(np.float64)),
         turnover=mean(known(traded)),
@@ -105,13 +106,14 @@ def _by_year(series: Daily, panel: Panel, days: slice) -> tuple[YearMetrics, ...
 def _at_horizon(series: Daily, labels: Labels, panel: Panel, split: str, h: int) -> HorizonMetrics:
     horizon = labels.horizons[h]
     days = slice(*within(panel, split, horizon))
+    held = longest_held(panel.dates, horizon, panel.settlement)
     ic, rank_ic = known(series.ic[h, days]), known(series.rank_ic[h, days])
     return HorizonMetrics(
         horizon=horizon,
         ic=mean(ic),
         rank_ic=mean(rank_ic),
         rank_icir=ratio(rank_ic),
-        rank_t_stat=newey_west_t(rank_ic, newey_west_lags(len(rank_ic), horizon)),
+        rank_t_stat=newey_west_t(rank_ic, newey_west_lags(len(rank_ic), held)),
     )
 
 

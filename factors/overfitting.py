@@ -39,7 +39,7 @@ class Overfitting(BaseModel):
 def probability_of_overfitting(scores: Values, partitions: int = 16) -> Overfitting | None:
     """Probability of backtest overfitting by combinatorially symmetric cross-validation.
 
-    ``scores`` are daily ones ``[days, candidates]``, NaN for null, the larger the better; days are cut into
+    ``scores`` are those of each bar ``[days, candidates]``, NaN for null, the larger the better; days are cut into
     ``partitions`` runs of equal length, to a day, of which each half in turn is in sample. Candidates compare by mean
     over standard deviation (ddof 1) of their values; one without two different values in a half has no part in it, and
     a way to halve the days counts where the chosen one is compared with another out of sample. So that pure noise gives
@@ -68,7 +68,7 @@ def probability_of_overfitting(scores: Values, partitions: int = 16) -> Overfitt
 
 
 def overfitting_of(series: Sequence[Values]) -> Overfitting | None:
-    """The same of candidates' daily scores ``[days]``, one array each; None for none."""
+    """The same of candidates' scores by bar ``[days]``, one array each; None for none."""
     return probability_of_overfitting(np.stack(series, axis=1)) if series else None
 
 
@@ -123,7 +123,7 @@ def _trials(sums: _Sums, picks: NDArray[np.int64]) -> Values:
 def purged_splits(
     days: int, folds: int, horizon: int, embargo: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Train and test days of cross-validation in ``folds`` runs of equal length, to a day, in order.
+    """Train and test bars, called days, of cross-validation in ``folds`` runs of equal length, to a day, in order.
 
     The label of day t spans the days from t+1 to t+1+``horizon``. A day is no train day where its label's span meets
     that of a test day, nor for ``embargo`` more days after the last such day. Raises ``ValueError`` for fewer than two

@@ -23,7 +23,8 @@ def cut(panel: Panel, columns: Iterable[str], start: int, stop: int, tiles: int 
     """Copies of the rows ``start`` to ``stop``, as if the data began and ended there, with the named columns alone.
 
     Instruments keep their listing dates: ``first_row`` is negative where it lies before the cut. The first row has no
-    ``return``, which needs the row before. ``tiles`` more of 64 lanes each hold no instrument.
+    ``return``, which needs the row before. An instrument with a bar after the cut is not delisted in it. ``tiles`` more
+    of 64 lanes each hold no instrument.
     """
     rows = slice(start, stop)
 
@@ -33,6 +34,7 @@ def cut(panel: Panel, columns: Iterable[str], start: int, stop: int, tiles: int 
     fields = {name: copy(panel.fields[name], np.nan) for name in columns}
     if start and "return" in fields:
         fields["return"][:, 0] = np.nan
+    known = np.where(panel.bar[:, stop:].any(axis=1), np.nan, panel.delisting)
     listed = np.pad(panel.first_row, ((0, tiles), (0, 0)), constant_values=stop)
     return replace(
         panel,
@@ -45,6 +47,7 @@ def cut(panel: Panel, columns: Iterable[str], start: int, stop: int, tiles: int 
         sectors=copy(panel.sectors, -1),
         first_row=np.minimum(listed, stop) - start,
         splits={},
+        delisting=np.pad(known, ((0, tiles), (0, 0)), constant_values=np.nan),
     )
 
 

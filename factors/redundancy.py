@@ -1,6 +1,6 @@
 """What a measured factor adds to those that are known: how its values rank beside theirs, and what is left of its own.
 
-Both look at ranks among tradable members over the train split, float32 ``[tiles, days, 64]``, null where a value is.
+Both look at ranks among tradable members over the train split, float32 ``[tiles, rows, 64]``, null where a value is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,11 +22,11 @@ from factors.team import Team
 
 Ranks: TypeAlias = NDArray[np.float32]
 
-SAMPLED = 128  # days that say which of many alphas are worth a look at all days
+SAMPLED = 128  # rows that say which of many alphas are worth a look at all of them
 
 
 def train_ranks(values: Values, panel: Panel) -> Ranks:
-    """Daily ranks of a factor's values ``[tiles, rows, 64]``."""
+    """Ranks of a factor's values, bar by bar, ``[tiles, rows, 64]``."""
     start, stop = within(panel, "train")
     ranks = np.empty((values.shape[0], stop - start, values.shape[2]), np.float32)
     daily.ranks(values, panel.eligible, ranks, start, 0, stop - start)
@@ -34,31 +34,31 @@ def train_ranks(values: Values, panel: Panel) -> Ranks:
 
 
 def correlation(one: Ranks, other: Ranks) -> float:
-    """Mean over days of the rank correlation of two factors, in [-1, 1]; 0 where no day has one."""
+    """Mean over bars of the rank correlation of two factors, in [-1, 1]; 0 where no bar has one."""
     return float(daily.mean_correlation(one, other))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Ranks of alphas on evenly spaced train days, so that the few that move with a candidate are found at once.
+    """Ranks of alphas on evenly spaced train bars, so that the few that move with a candidate are found at once.
 
     Attributes:
         alphas: those whose columns the market has.
-        ranks: ``[alphas, tiles, days, 64]`` float32.
+        ranks: ``[alphas, tiles, rows, 64]`` float32.
     """
 
     alphas: tuple[Alpha, ...]
     ranks: Ranks
 
     def nearest(self, ranks: Ranks, count: int) -> list[Alpha]:
-        """The alphas that correlate most with a factor's ranks, either way, on the sampled days."""
+        """The alphas that correlate most with a factor's ranks, either way, on the sampled bars."""
         here = np.ascontiguousarray(ranks[:, sampled_days(ranks.shape[1])])
         likeness = [-abs(correlation(here, other)) for other in self.ranks]
         return [self.alphas[k] for k in np.argsort(likeness, kind="stable")[:count]]
 
 
 def sampled_days(days: int) -> slice:
-    """Evenly spaced days, at most as many as are sampled."""
+    """Evenly spaced bars, at most as many as are sampled."""
     return slice(None, None, max(1, -(-days // SAMPLED)))
 
 
@@ -68,7 +68,7 @@ def readable(alphas: Iterable[Alpha], panel: Panel) -> tuple[Alpha, ...]:
 
 
 def sample(alphas: Sequence[Alpha], evaluator: Evaluator) -> Sample:
-    """Compute alphas and keep their ranks on the sampled days.
+    """Compute alphas and keep their ranks on the sampled bars.
 
     Raises:
         EvaluationStoppedError: the evaluator's ``stop`` said so.
@@ -85,9 +85,9 @@ def sample(alphas: Sequence[Alpha], evaluator: Evaluator) -> Sample:
 
 
 def marginal_rank_ic(ranks: Ranks, others: Sequence[Ranks], labels: Labels, panel: Panel, team: Team) -> float:
-    """Mean train rank IC of what the other factors do not explain of a factor's ranks; 0 where no day has one.
+    """Mean train rank IC of what the other factors do not explain of a factor's ranks; 0 where no bar has one.
 
-    On each date the ranks are regressed on the others', all centred; where another has no value it is taken to be in
+    On each bar the ranks are regressed on the others', all centred; where another has no value it is taken to be in
     the middle. What remains is measured as a factor is.
     """
     start, stop = within(panel, "train")

@@ -1,26 +1,27 @@
 """Robustness: how certain a factor's rank IC is, how long it lasts, and whether it depends on the times."""
 
 from collections.abc import Mapping
-from datetime import date
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from factors.bar_time import BarTime
 from factors.bootstrap import mean_interval
 from factors.decay import HalfLife, SlopeTest, change_point, half_life, regimes, slope_test
 from factors.evaluation import Evidence, PeriodMetrics, SplitMetrics
 from factors.kernels.elementwise import Values
+from factors.labels import longest_held
 from factors.measurement import period
 from factors.panel import Dates, Panel
 from factors.sharpe import minimum_track_record, probabilistic_sharpe
 
 
 class Change(BaseModel):
-    """The day that parts the rank ICs most, the means before and from it on, and whether they differ at 5 %."""
+    """The bar that parts the rank ICs most, the means before and from it on, and whether they differ at 5 %."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    day: date
+    day: BarTime
     before: float
     after: float
     statistic: float
@@ -28,16 +29,16 @@ class Change(BaseModel):
 
 
 class Robustness(BaseModel):
-    """Of the daily rank ICs of train and valid together; ``None`` where too little is known.
+    """Of the rank ICs by bar of train and valid together; ``None`` where too little is known.
 
     Attributes:
         interval: 95 % of the mean, by a stationary bootstrap.
         probabilistic_sharpe: confidence that the true ICIR is positive, had nothing else been tried, in [0, 1].
-        minimum_track_record: days in which such an ICIR is told from none at 95 %; ``None`` if it is not positive.
-        half_life: of the rank IC over the days held.
+        minimum_track_record: bars in which such an ICIR is told from none at 95 %; ``None`` if it is not positive.
+        half_life: of the rank IC over the bars held.
         slope: of the rank IC over calendar years.
-        change: at an unknown day.
-        regimes: days by the market's return and volatility, as known on the day.
+        change: at an unknown bar.
+        regimes: bars by the market's return and volatility, as known on the bar.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,10 +55,10 @@ class Robustness(BaseModel):
 def robustness(
     rank_ic: Values, evidence: Evidence, splits: Mapping[str, SplitMetrics], panel: Panel, horizon: int
 ) -> Robustness:
-    """Look at the daily rank ICs ``[rows]`` of a factor, NaN for null, and at what was measured of its splits."""
-    known = np.isfinite(rank_ic)
+    """Look at the rank ICs ``[rows]`` of a factor, NaN for null, and at what was measured of its splits."""
+    known, held = np.isfinite(rank_ic), longest_held(panel.dates, horizon, panel.settlement)
     score, skew, kurtosis = evidence.sharpe, evidence.skew, evidence.kurtosis
-    # So many independent days; those of a correlated series are worth less each.
+    # So many independent bars; those of a correlated series are worth less each.
     shortest = minimum_track_record(score, 0.0, skew, kurtosis) * evidence.days / (evidence.observations or 1.0)
     return Robustness(
         interval=mean_interval(rank_ic[known]),
@@ -65,15 +66,15 @@ def robustness(
         minimum_track_record=shortest if np.isfinite(shortest) else None,
         half_life=_half_life(splits),
         slope=slope_test(year for split in splits.values() for year in split.years),
-        change=_change(rank_ic[known], panel.dates[known], horizon),
+        change=_change(rank_ic[known], panel.dates[known], held),
         regimes=tuple(
-            period(name.replace("_", " "), rank_ic[days], horizon) for name, days in regimes(_market(panel)).items()
+            period(name.replace("_", " "), rank_ic[days], held) for name, days in regimes(_market(panel)).items()
         ),
     )
 
 
 def _half_life(splits: Mapping[str, SplitMetrics]) -> HalfLife | None:
-    """Of the means over all splits, each by its days, with the errors that the t statistics imply."""
+    """Of the means over all splits, each by its bars, with the errors that the t statistics imply."""
     total = sum(split.days for split in splits.values())
     horizons, means, errors = [], [], []
     for at in zip(*(split.horizons for split in splits.values()), strict=True):
@@ -89,8 +90,8 @@ def _half_life(splits: Mapping[str, SplitMetrics]) -> HalfLife | None:
     return half_life(horizons, means, errors) if horizons else None
 
 
-def _change(rank_ic: Values, dates: Dates, horizon: int) -> Change | None:
-    found = change_point(rank_ic, horizon)
+def _change(rank_ic: Values, dates: Dates, held: int) -> Change | None:
+    found = change_point(rank_ic, held)
     if found is None:
         return None
     return Change(

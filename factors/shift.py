@@ -1,19 +1,23 @@
-"""Symbols whose dates are shifted against the market's: they move with it, but on other days."""
+"""Symbols whose dates are shifted against the market's, on daily bars: they move with it, but on other days."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import fft
 
 from factors.frame import Frame
 
 Values = NDArray[np.float64]
+Spectrum = NDArray[np.complex128]
 
 _LEAST: Final = 200  # days that two series must share for their correlation to mean anything
 _LESS: Final = 0.7  # as dated; more than none, as the symbol is a part of the market
 _CERTAIN: Final = 6.0  # standard errors; the greatest of some thousand correlations by chance is about four
+_CLOSE: Final = 0.7  # of what is certain, for a rough look to be followed by an exact one
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,60 +37,117 @@ class Shift:
     as_dated: float
 
 
-def shifts(moves: Frame) -> list[Shift] | None:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How some symbols move, all their days.
+
+    Attributes:
+        symbols: their names.
+        moves: ``place`` in ``symbols``, ``day``, the row of the market, and ``move``, a logarithmic return, null where
+            there is none; in any order.
+    """
+
+    symbols: list[str]
+    moves: Frame
+
+
+def shifts(market: Frame, batches: Iterable[Batch]) -> list[Shift] | None:
     """The symbols whose dates are shifted, ``None`` where there are too few days or symbols to say.
 
-    The market moves as the median symbol does. A symbol is compared with it at every shift that leaves enough days, by
-    the correlation of ranks, which one great day cannot make, over the days that both have (masked normalised
-    cross-correlation, Padfield 2012, eq. 15).
+    A symbol is compared with the market at every shift that leaves enough days, by the correlation of ranks, which one
+    great day cannot make, over the days that both have (masked normalised cross-correlation, Padfield 2012, eq. 15).
+    A rough look, which takes ranks to be spread alike wherever two series overlap, spares most symbols that.
 
     Args:
-        moves: ``date``, ``symbol`` and ``move``, a logarithmic return, null where it has none.
+        market: ``move``, that of the median symbol, null where there is none; a row for each day, in order.
+        batches: the moves of all symbols.
     """
-    wide = moves.pivot(on="symbol", index="date", values="move").sort("date").drop("date")
-    if wide.width < 2 or wide.height < _LEAST:  # noqa: PLR2004 - one symbol is its own market
+    days = len(market)
+    if days < _LEAST:
         return None
-    daily = moves.group_by("date").agg(pl.col("move").median()).sort("date")
-    market = _ranked(daily["move"])
-    found = []
-    for symbol in wide.columns:
-        own = _ranked(wide[symbol])
-        correlation, shared = _correlations(own, market)
-        here = len(own) - 1
-        sure = np.where(shared >= _LEAST, correlation * np.sqrt(shared), -np.inf)
-        best = int(np.argmax(sure))
-        if sure[best] > _CERTAIN and correlation[here] < _LESS * correlation[best]:
-            found.append(Shift(symbol, best - here, float(correlation[best]), float(correlation[here])))
-    return found
+    count, found = 0, []
+    [whole] = _ranked(market["move"].cast(pl.Float64).fill_null(np.nan).to_numpy()[None, :])
+    spectra = _spectra(whole)
+    for batch in batches:
+        count += len(batch.symbols)
+        table = _ranked(_laid_out(batch, days))
+        for place in np.flatnonzero(_perhaps(table, whole)):
+            one = _shift(batch.symbols[place], table[place], spectra)
+            found += [one] if one else []
+    return found if count > 1 else None  # one symbol is its own market
 
 
-def _ranked(moves: pl.Series) -> Values:
-    """Ranks between -1/2 and 1/2, NaN where there is no move."""
-    ranks = moves.rank() / (moves.count() + 1) - 0.5
-    return ranks.cast(pl.Float64).to_numpy()
+def _ranked(table: Values) -> Values:
+    """Of each row the ranks between -1/2 and 1/2, ties averaged, NaN where it is NaN."""
+    rank = (pl.all().rank() / (pl.all().count() + 1) - 0.5).cast(pl.Float64)
+    return pl.from_numpy(table.T).fill_nan(None).select(rank).to_numpy().T
 
 
-def _correlations(own: Values, market: Values) -> tuple[Values, Values]:
+def _laid_out(batch: Batch, days: int) -> Values:
+    """``[symbols, days]``, NaN where there is no move."""
+    table = np.full((len(batch.symbols), days), np.nan)
+    moves = batch.moves.drop_nulls()
+    table[moves["place"].to_numpy(), moves["day"].to_numpy()] = moves["move"].to_numpy()
+    return table
+
+
+def _perhaps(table: Values, market: Values) -> NDArray[np.bool_]:
+    """Whether a row may move with the market on other days, so far as sums of products tell."""
+    days = table.shape[1]
+    there = np.isfinite(table)
+    first, last = there.argmax(axis=1)[:, None], days - 1 - there[:, ::-1].argmax(axis=1)[:, None]
+    count = there.sum(axis=1)[:, None]
+    size = fft.next_fast_len(2 * days - 1, real=True)
+    rows, whole = (np.nan_to_num(values).astype(np.float32) for values in (table, market))
+    sums = _in_order(fft.irfft(np.conj(fft.rfft(rows, size)) * fft.rfft(whole, size), size), days)
+    later = np.arange(1 - days, days)
+    shared = np.minimum(last + later, days - 1) - np.maximum(first + later, 0) + 1
+    spread = np.sqrt((rows**2).sum(axis=1, keepdims=True) / np.maximum(count, 1) * np.nanmean(market**2))
+    certain = np.sqrt(np.maximum(shared, 1) * count / (last - first + 1)) * spread
+    certain = np.divide(sums, certain, out=np.full(sums.shape, -np.inf), where=(shared >= _LEAST) & (certain > 0))
+    as_dated = certain[:, days - 1].copy()
+    certain[:, days - 1] = -np.inf
+    return np.asarray(certain.max(axis=1) > _CLOSE * np.maximum(as_dated, _CERTAIN))
+
+
+def _shift(symbol: str, own: Values, market: list[Spectrum]) -> Shift | None:
+    correlation, shared = _correlations(_spectra(own), market, len(own))
+    here = len(own) - 1
+    sure = np.where(shared >= _LEAST, correlation * np.sqrt(shared), -np.inf)
+    best = int(np.argmax(sure))
+    if sure[best] > _CERTAIN and correlation[here] < _LESS * correlation[best]:
+        return Shift(symbol, best - here, float(correlation[best]), float(correlation[here]))
+    return None
+
+
+def _spectra(values: Values) -> list[Spectrum]:
+    """Of which values are there, of the values, scaled, and of their squares."""
+    there = np.isfinite(values)
+    filled = np.where(there, values, 0.0)
+    scaled = filled / (filled.std() or 1.0)
+    size = fft.next_fast_len(2 * len(values) - 1, real=True)
+    return [fft.rfft(each, size) for each in (there.astype(np.float64), scaled, scaled**2)]
+
+
+def _in_order(sums: Values, days: int) -> Values:
+    """What a convolution leaves, for each shift from -(days - 1) to days - 1."""
+    return np.concatenate([sums[..., sums.shape[-1] - days + 1 :], sums[..., :days]], axis=-1)
+
+
+def _correlations(own: list[Spectrum], market: list[Spectrum], days: int) -> tuple[Values, Values]:
     """For each shift from -(n - 1) to n - 1: the correlation with the market so much later, and how many days share."""
-    size = 1 << (2 * len(own) - 1).bit_length()
+    size = fft.next_fast_len(2 * days - 1, real=True)
 
-    def spectra(values: Values) -> list[NDArray[np.complex128]]:
-        there = np.isfinite(values)
-        filled = np.where(there, values, 0.0)
-        scaled = filled / (filled.std() or 1.0)
-        return [np.fft.rfft(each, size) for each in (there.astype(np.float64), scaled, scaled**2)]
-
-    def summed(one: NDArray[np.complex128], other: NDArray[np.complex128]) -> Values:
+    def summed(one: Spectrum, other: Spectrum) -> Values:
         """At place ``n - 1 + k`` the sum over days t of one[t] * other[t + k]."""
-        whole = np.fft.irfft(np.conj(one) * other, size)
-        return np.concatenate([whole[-(len(own) - 1) :], whole[: len(own)]])
+        return _in_order(fft.irfft(np.conj(one) * other, size), days)
 
-    (there, x, xx), (there_too, y, yy) = spectra(own), spectra(market)
+    (there, x, xx), (there_too, y, yy) = own, market
     count = np.rint(summed(there, there_too))
-    days = np.maximum(count, 1.0)
+    shared = np.maximum(count, 1.0)
     sum_x, sum_y = summed(x, there_too), summed(there, y)
-    spread_x = summed(xx, there_too) - sum_x**2 / days
-    spread_y = summed(there, yy) - sum_y**2 / days
+    spread_x = summed(xx, there_too) - sum_x**2 / shared
+    spread_y = summed(there, yy) - sum_y**2 / shared
     spread = np.sqrt(np.maximum(spread_x, 0.0) * np.maximum(spread_y, 0.0))
-    shared = summed(x, y) - sum_x * sum_y / days
-    return np.divide(shared, spread, out=np.zeros_like(spread), where=spread > 1e-9 * days), count
+    together = summed(x, y) - sum_x * sum_y / shared
+    return np.divide(together, spread, out=np.zeros_like(spread), where=spread > 1e-9 * shared), count

@@ -6,7 +6,7 @@ from factors.kernels.elementwise import Values
 
 
 def newey_west_lags(n: int, horizon: int) -> int:
-    """Bartlett lags for n daily values: ``floor(4 (n/100)^(2/9))``, and at least h-1, as h-day labels overlap.
+    """Bartlett lags for n values: ``floor(4 (n/100)^(2/9))``, and at least h-1, as labels that are held h bars overlap.
 
     Source: Newey and West 1994, the rule of thumb for the Bartlett kernel.
     """

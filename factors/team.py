@@ -9,7 +9,7 @@ from typing import TypeVar
 from factors.errors import EvaluationStoppedError
 
 T = TypeVar("T")
-RANGES = 4  # ranges of days a thread, so that one that is held up does not hold up the rest
+RANGES = 4  # ranges of rows a thread, so that one that is held up does not hold up the rest
 
 
 class Team:
@@ -41,7 +41,7 @@ class Team:
                 other.result()
 
     def days(self, work: Callable[[int, int], None], rows: int) -> None:
-        """Do the work for ranges of days that together are ``0`` to ``rows``."""
+        """Do the work for ranges of rows that together are ``0`` to ``rows``."""
         cuts = [rows * k // (self.size * RANGES) for k in range(self.size * RANGES + 1)]
         self.each(lambda days: work(*days), pairwise(cuts) if self.size > 1 else [(0, rows)])
 

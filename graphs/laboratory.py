@@ -35,6 +35,10 @@ class Laboratory(Protocol):
     def dates(self) -> Dates:
         """``[rows]`` the market's calendar."""
 
+    @property
+    def settlement(self) -> int:
+        """Days after which what was bought there may be sold."""
+
     def expect(self, formulas: Sequence[Expr]) -> list[Expr]:
         """Announce formulas that will be measured, so that what they share is computed once; return the best order."""
 
@@ -88,6 +92,11 @@ class PanelLaboratory:
     def dates(self) -> Dates:
         """The panel's."""
         return self._panel.dates
+
+    @property
+    def settlement(self) -> int:
+        """The panel's."""
+        return self._panel.settlement
 
     def expect(self, formulas: Sequence[Expr]) -> list[Expr]:
         """In the order that serves the evaluator's memo best."""

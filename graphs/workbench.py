@@ -177,7 +177,8 @@ class Workbench:
             user=run.user,
             run_id=run.id,
         )
-        return entry.evaluation(candidate, around(entry.rank_ic, self.laboratory.dates, self.cutoff, horizon))
+        dates, settlement = self.laboratory.dates, self.laboratory.settlement
+        return entry.evaluation(candidate, around(entry.rank_ic, dates, self.cutoff, horizon, settlement))
 
     def beside(self, formula: str, peers: list[str]) -> tuple[dict[str, float], float]:
         """Rank correlations on train with accepted factors and the nearest alphas; and the IC of what the former leave.

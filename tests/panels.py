@@ -1,7 +1,7 @@
 """Panels for tests, built from ``[T, N]`` grids through the same door as real bars."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -35,8 +35,24 @@ def panel_of(fields, member, sector, suspended=None, train_rows=None):
     return Panel.from_bars(bars_of(fields, member, sector, suspended), date(2015, 1, 1) + timedelta(days=rows - 1))
 
 
+def spread(bars, a_day=4):
+    """The same bars with so many rows a day: each date becomes a time of a day, all in order."""
+    dates = bars["date"].unique().sort()
+    first = datetime.fromisoformat("2015-01-01T09:30")
+    times = [first + timedelta(days=i // a_day, minutes=4 * (i % a_day)) for i in range(len(dates))]
+    return bars.with_columns(pl.Series(times).gather(dates.search_sorted(bars["date"])).alias("date"))
+
+
 def eventful_panel(rows=400, instruments=70, seed=0):
-    """A random walk around 1 on two tiles: late listings, gaps, suspensions, nulls, membership that comes and goes."""
+    """A panel of :func:`eventful` bars."""
+    return panel_of(*eventful(rows, instruments, seed))
+
+
+def eventful(rows=400, instruments=70, seed=0):
+    """What bars are made of: a random walk around 1 on two tiles.
+
+    With late listings, gaps, suspensions, nulls, and membership that comes and goes.
+    """
     draw = np.random.default_rng(seed)
     shape = rows, instruments
     close = np.exp(np.cumsum(draw.normal(0, 0.02, shape), axis=0) / 4)
@@ -56,7 +72,7 @@ def eventful_panel(rows=400, instruments=70, seed=0):
     joined, left = np.sort(draw.integers(-rows, 2 * rows, (2, instruments)), axis=0)
     member = ((row >= joined) & (row < left)) | (np.arange(instruments) % 5 == 0)
     member[:, 3::8] = False
-    return panel_of(fields, member, draw.integers(-1, 4, instruments), draw.random(shape) < 0.03)
+    return fields, member, draw.integers(-1, 4, instruments), draw.random(shape) < 0.03
 
 
 def grid_of(values, panel, names, days):

@@ -1,4 +1,4 @@
-"""Daily cross-sectional measures of a factor against labels, in one pass over the days; NaN is null.
+"""Cross-sectional measures of a factor against labels, row by row in one pass; NaN is null. A day is a row here.
 
 A day's eligible known values are sorted once. Their ranks are the book of that day (dollar-neutral, weights in
 proportion to the centred rank). In their order the cells that carry a label are collected for each horizon: there the

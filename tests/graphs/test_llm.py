@@ -127,8 +127,8 @@ def test_idea_sees_the_direction_and_answers_a_hypothesis(researcher):
     server, one, _ = researcher(IDEA)
     assert one.propose(BRIEF).model_dump() == IDEA
     assert 'The team\'s direction: "volume and price apart"' in prompt_of(server)
-    assert '"$close": last price of the day' in prompt_of(server)
-    assert '"$volume": shares traded that day' in prompt_of(server)
+    assert '"$close": last price of the bar' in prompt_of(server)
+    assert '"$volume": shares traded in the bar' in prompt_of(server)
     assert "$open" not in prompt_of(server)
 
 

@@ -93,7 +93,7 @@ def test_no_payload_leaves_its_quotation(payload):
 
 def test_columns_are_told_with_their_units_and_examples_read_no_others():
     table = field_table((*COLUMNS, "sentiment"))
-    assert '"$amount": value traded that day, in the market\'s currency' in table
+    assert '"$amount": value traded in the bar, in the market\'s currency' in table
     assert '"$sentiment": as imported, unit not stated' in table
     for fields in (FIELDS, ("open", "close"), ("sentiment",)):
         shown = re.findall("^- (.*)$", examples(frozenset(fields)), re.MULTILINE)
