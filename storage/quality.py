@@ -1,4 +1,4 @@
-"""Quality: what looks wrong in the in-sample bars of a snapshot, by rules that each are a query.
+"""Quality: what looks wrong in bars, by rules that each are a query.
 
 Bars are looked at as they were traded, and adjusted only where a rule says so: a split that a vendor has missed and one
 that it has made up both show in the series that factors see.
@@ -7,37 +7,43 @@ that it has made up both show in the series that factors see.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, Literal
+from typing import Final, TypeAlias
 
 import duckdb
 
 from factors.frame import to_frame
-from factors.shift import shifts
+from factors.shift import Batch, shifts
+from storage.calendars import LibraryMissingError, Sessions, sessions
+from storage.rules import EVERYBODY, RULES, Needs, Rule, Severity, clear, lay_out
 from storage.snapshot import Snapshot
+from storage.trading_rules import rule_set
 
-Severity = Literal["error", "warning"]
+__all__ = ["EVERYBODY", "RULES", "Finding", "Quality", "Rule", "Severity", "examine", "inspect"]
 
+Row: TypeAlias = tuple[str, date, str]
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What must not be, or is worth a look.
+MOST: Final = 10_000  # findings of a rule that are told one by one
+_BATCH: Final = 500  # symbols whose moves are in memory at a time
 
-    Attributes:
-        name: what it is called.
-        severity: whether factors would be wrong, or might be.
-        says: what it means, in words.
-        query: ``symbol``, ``date`` and ``detail`` of each bar that breaks it; ``None`` where it takes more than SQL.
-    """
-
-    name: str
-    severity: Severity
-    says: str
-    query: str | None
+_MARKET: Final = """
+    SELECT move FROM (SELECT DISTINCT number FROM look.days) LEFT JOIN look.typical USING (number) ORDER BY number
+"""
+_OF_SYMBOLS: Final = """
+    SELECT lane - ? AS place, number AS day, move FROM look.daily WHERE lane BETWEEN ? AND ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """That a bar of a symbol, or a run of them from that day on, breaks a rule, and how."""
+    """That a bar of a symbol, or a run of them from that day on, breaks a rule, and how.
+
+    Attributes:
+        rule: its name.
+        severity: the rule's.
+        symbol: ``*`` for the market as a whole.
+        date: the day, with a time where bars are of less than a day.
+        detail: in words.
+    """
 
     rule: str
     severity: Severity
@@ -46,157 +52,119 @@ class Finding:
     detail: str
 
 
-# Logarithms, so that a move and its reversal are of one size. What all symbols do on a day is no fault of one.
-_TRADED: Final = """
-    CREATE TEMP TABLE traded AS
-    SELECT *, lead(own) OVER days AS own_after, lag(own) OVER days AS own_before FROM (
-        SELECT *, move + adjusted - median(move + adjusted) OVER (PARTITION BY date) AS own,
-            gap + adjusted - median(gap + adjusted) OVER (PARTITION BY date) AS own_gap
-        FROM (
-            SELECT *, ln(close / before) AS move, ln(CASE WHEN open > 0 THEN open / before END) AS gap,
-                ln(adj_factor / factor_before) AS adjusted
-            FROM (
-                SELECT symbol, date, open, high, low, close, volume, adj_factor,
-                    lag(close) OVER days AS before, lag(adj_factor) OVER days AS factor_before,
-                    lead(close) OVER days AS after, row_number() OVER days AS place
-                FROM bars WHERE NOT suspended AND close > 0
-                WINDOW days AS (PARTITION BY symbol ORDER BY date)
-            )
-        )
-    ) WINDOW days AS (PARTITION BY symbol ORDER BY date)
-"""
-_RUN: Final = 5  # days, a week
-
-RULES: Final = (
-    Rule(
-        "range",
-        "error",
-        "the highest price of a day is below the lowest",
-        "SELECT symbol, date, format('high {:.6g} below low {:.6g}', high, low) AS detail FROM bars WHERE high < low",
-    ),
-    Rule(
-        "adjustment",
-        "error",
-        "the adjustment factor moves the adjusted price where the price as it was traded does not move",
-        """
-        SELECT symbol, date,
-            format('factor {:.6g} to {:.6g}, price {:.6g} to {:.6g}', factor_before, adj_factor, before, close)
-                AS detail
-        FROM traded WHERE adjusted <> 0 AND abs(move + adjusted) > abs(move) + 0.05
-        """,
-    ),
-    Rule("shifted", "error", "it moves with the market on other days than its dates say", None),
-    Rule(
-        "outside",
-        "warning",
-        "the first or the last price of a day lies outside of its range, by more than rounding",
-        """
-        SELECT symbol, date, format('{:.6g} and {:.6g} of {:.6g} to {:.6g}', open, close, low, high) AS detail
-        FROM bars WHERE high >= low AND (greatest(open, close) > high * 1.00001 OR least(open, close) < low * 0.99999)
-        """,
-    ),
-    Rule(
-        "print",
-        "warning",
-        "an adjusted price moves by a fifth or more beside the others, and is back the day after: perhaps a bad print",
-        """
-        SELECT symbol, date, format('from {:.6g} to {:.6g}, then {:.6g}', before, close, after) AS detail FROM traded
-        WHERE abs(own) > 0.2 AND abs(own + own_after) < abs(own) / 4
-        """,
-    ),
-    Rule(
-        "gap",
-        "warning",
-        "an adjusted price opens a seventh or more beside the others and stays: a split or a spin-off that is not "
-        "adjusted for, or news",
-        """
-        SELECT symbol, date,
-            format('from {:.6g} to {:.6g}, {:+.0f} %', before, open, (exp(own_gap) - 1) * 100) AS detail
-        FROM traded
-        WHERE abs(own_gap) > 0.15 AND abs(own - own_gap) < abs(own_gap) / 2
-            AND least(abs(own + own_after), abs(coalesce(own_before, 0) + own)) > abs(own_gap) / 2
-        """,
-    ),
-    Rule(
-        "volume",
-        "warning",
-        "no volume for a week or more, although it is traded",
-        f"""
-        SELECT symbol, min(date) AS date, format('{{}} days', count(*)) AS detail FROM (
-            SELECT symbol, date, place - row_number() OVER (PARTITION BY symbol ORDER BY date) AS run
-            FROM traded WHERE coalesce(volume, 0) = 0
-        ) GROUP BY symbol, run HAVING count(*) >= {_RUN}
-        """,  # noqa: S608 - a number of ours
-    ),
-    Rule(
-        "stale",
-        "warning",
-        "the same four prices for more than a week, although it is traded",
-        f"""
-        SELECT symbol, min(date) AS date, format('{{}} days of {{:.6g}}', count(*), any_value(close)) AS detail FROM (
-            SELECT symbol, date, close, place - row_number() OVER (PARTITION BY symbol ORDER BY date) AS run FROM (
-                SELECT *, (open, high, low, close) = lag((open, high, low, close)) OVER days AS same
-                FROM traded WHERE volume > 0 WINDOW days AS (PARTITION BY symbol ORDER BY date)
-            ) WHERE same
-        ) GROUP BY symbol, run HAVING count(*) >= {_RUN}
-        """,  # noqa: S608 - a number of ours
-    ),
-    Rule(
-        "absent",
-        "warning",
-        "days between its first and its last bar on which the market has bars and it has none",
-        """
-        SELECT symbol, min(date) AS date, format('{} of {} days', count(*), any_value(days)) AS detail FROM (
-            SELECT symbol, date, count(*) OVER (PARTITION BY symbol) AS days, own.date IS NULL AS absent
-            FROM (SELECT symbol, min(date) AS first, max(date) AS last FROM bars GROUP BY symbol)
-            JOIN (SELECT DISTINCT date FROM bars) ON date BETWEEN first AND last
-            LEFT JOIN bars AS own USING (symbol, date)
-        ) WHERE absent GROUP BY symbol
-        """,
-    ),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Quality:
     """What a look at the bars has come to.
 
     Attributes:
-        findings: errors first, then by rule, symbol and date.
-        unsaid: rules that say nothing here, as there is too little to look at.
+        findings: errors first, then by rule, symbol and date; the first 10,000 of each rule.
+        more: of rules that have found more, how many.
+        unsaid: rules that say nothing here, and why.
     """
 
     findings: tuple[Finding, ...]
-    unsaid: tuple[str, ...]
+    more: dict[str, int]
+    unsaid: dict[str, str]
 
 
 def examine(snapshot: Snapshot) -> Quality:
-    """Look at the in-sample bars of a snapshot."""
-    found: list[Finding] = []
-    unsaid = []
+    """Look at the in-sample bars of a snapshot, and at the sessions of its exchange; more in :func:`inspect`."""
     with snapshot.connect() as con:
-        con.execute(_TRADED)
-        for rule in RULES:
-            rows = _shifted(con) if rule.query is None else _broken(con, rule.query)
-            if rows is None:
-                unsaid.append(rule.name)
-            else:
-                found += [Finding(rule.name, rule.severity, *row) for row in rows]
-    return Quality(tuple(sorted(found, key=lambda one: one.severity)), tuple(unsaid))
+        return inspect(con, rule_set(snapshot.trading_rules).exchange)
 
 
-def _broken(con: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[str, date, str]]:
-    return to_frame(con.sql(f"SELECT symbol, date, detail FROM ({query}) ORDER BY ALL")).iter_rows()  # noqa: S608
+def inspect(con: duckdb.DuckDBPyConnection, exchange: str | None) -> Quality:
+    """Look at the bars of a connection, outside of a transaction; what is found is told, so let it see none sealed.
+
+    Memory is the connection's to limit, but for some 100 bytes for each day of 500 symbols.
+
+    Args:
+        con: with tables or views ``bars`` (``date``, a date, or a timestamp in local time where bars are of less than a
+            day, ``symbol``, ``open``, ``high``, ``low``, ``close``, ``volume``, ``adj_factor``, ``suspended``) and
+            ``membership`` (``universe``, ``symbol``, ``start``, ``end``), and perhaps ``delistings`` (``symbol``).
+        exchange: the market identifier code (ISO 10383) of the exchange whose sessions its days should be, or ``24/7``.
+            Where the library of calendars is not installed, rules that ask for sessions say nothing.
+
+    Raises:
+        SettingError: there is no calendar of that exchange.
+    """
+    known, missing = None, "no exchange is named"
+    if exchange is not None:
+        [(first, last)] = con.execute("SELECT CAST(min(date) AS DATE), CAST(max(date) AS DATE) FROM bars").fetchall()
+        try:
+            known = sessions(exchange, first, last)
+        except LibraryMissingError as error:
+            missing = str(error)
+    try:
+        intraday = lay_out(con)
+        if known is not None:
+            _lay_out_sessions(con, known)
+        return _judge(con, _lacks(missing if known is None else None, intraday=intraday))
+    finally:
+        clear(con)
 
 
-def _shifted(con: duckdb.DuckDBPyConnection) -> list[tuple[str, date, str]] | None:
-    found = shifts(to_frame(con.sql("SELECT date, symbol, move + adjusted AS move FROM traded")))
+def _lacks(missing: str | None, *, intraday: bool) -> dict[Needs | None, str]:
+    """What rules may need and is not there, and why, ``missing`` being why no sessions are known."""
+    lacks: dict[Needs | None, str] = {}
+    if missing is not None:
+        lacks["exchange"] = lacks["hours"] = missing
+    elif not intraday:
+        lacks["hours"] = "bars are of a day"
+    return lacks
+
+
+def _judge(con: duckdb.DuckDBPyConnection, lacks: dict[Needs | None, str]) -> Quality:
+    found: list[Finding] = []
+    unsaid, more = {}, {}
+    for rule in RULES:
+        if rule.needs in lacks:
+            unsaid[rule.name] = lacks[rule.needs]
+            continue
+        rows, count = _shifted(con) if rule.query is None else _broken(con, rule.query)
+        if rows is None:
+            unsaid[rule.name] = "too few days or symbols"
+            continue
+        found += [Finding(rule.name, rule.severity, *row) for row in rows]
+        if count > len(rows):
+            more[rule.name] = count - len(rows)
+    return Quality(tuple(found), more, unsaid)
+
+
+def _broken(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[Row], int]:
+    """The first bars that break a rule, and how many do."""
+    con.execute(f"CREATE OR REPLACE TABLE look.broken AS SELECT symbol, date, detail FROM ({query})")  # noqa: S608
+    rows = con.execute("FROM look.broken ORDER BY ALL LIMIT ?", [MOST]).fetchall()
+    [(count,)] = con.execute("SELECT count(*) FROM look.broken").fetchall()
+    return rows, count
+
+
+def _shifted(con: duckdb.DuckDBPyConnection) -> tuple[list[Row] | None, int]:
+    market = to_frame(con.sql(_MARKET))
+    found = shifts(market, _batches(con))
     if found is None:
-        return None
+        return None, 0
     rows = []
     for one in found:
-        [(first,)] = con.execute("SELECT min(date) FROM traded WHERE symbol = ?", [one.symbol]).fetchall()
+        [(first,)] = con.execute("SELECT min(date) FROM look.traded WHERE symbol = ?", [one.symbol]).fetchall()
         when = f"{abs(one.days)} days {'later' if one.days > 0 else 'earlier'}"
         figures = f"rank correlation {one.correlation:.2f}, as dated {one.as_dated:.2f}"
         rows.append((one.symbol, first, f"as the market does {when} ({figures})"))
-    return rows
+    return rows, len(rows)
+
+
+def _batches(con: duckdb.DuckDBPyConnection) -> Iterator[Batch]:
+    symbols = [symbol for (symbol,) in con.execute("SELECT symbol FROM look.symbols ORDER BY lane").fetchall()]
+    for first in range(0, len(symbols), _BATCH):
+        some = symbols[first : first + _BATCH]
+        yield Batch(some, to_frame(con.sql(_OF_SYMBOLS, params=[first, first, first + len(some) - 1])))
+
+
+def _lay_out_sessions(con: duckdb.DuckDBPyConnection, known: Sessions) -> None:
+    con.execute(
+        "CREATE TABLE look.sessions AS SELECT unnest($1::DATE[]) AS day, unnest($2::TIMESTAMP[]) AS opens, "
+        "unnest($3::TIMESTAMP[]) AS closes, unnest($4::TIMESTAMP[]) AS pauses, unnest($5::TIMESTAMP[]) AS resumes",
+        [known.days, known.opens, known.closes, known.pauses, known.resumes],
+    )
+    con.execute("SET VARIABLE known_from = ?", [known.known_from])
+    con.execute("SET VARIABLE known_to = ?", [known.known_to])
