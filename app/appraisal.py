@@ -95,7 +95,8 @@ def appraised(
     horizon = HORIZONS[0]
     question = Question.of(expr, market=snapshot.market, snapshot=snapshot.id, universe=universe, horizon=horizon)
     entry = records.ledger.measured(question, lambda: laboratory.measure(expr), user=user)
-    evaluation = entry.evaluation(memory=around(entry.rank_ic, laboratory.dates, cutoff, horizon))
+    dates, settlement = laboratory.dates, laboratory.settlement
+    evaluation = entry.evaluation(memory=around(entry.rank_ic, dates, cutoff, horizon, settlement))
     checks = admission_checks(evaluation, settings.thresholds)
     return Appraisal(
         evaluation=evaluation,
@@ -114,6 +115,20 @@ def appraised_factor(
     expr = parse(factor.formula, snapshot.series)
     laboratory = laboratories.of(snapshot, factor.universe)
     return appraised(settings, records, laboratory, snapshot, expr, factor.universe, user, cutoff)
+
+
+def recorded_evaluation(factor: Factor) -> Evaluation:
+    """What a factor was accepted by, as it was recorded then; it takes no snapshot."""
+    return Evaluation(
+        candidate_id="",
+        formula=factor.formula,
+        snapshot=factor.snapshot,
+        universe=factor.universe,
+        horizon=factor.horizon,
+        splits=factor.splits,
+        evidence=factor.evidence,
+        standing=factor.standing,
+    )
 
 
 def refusals(candidates: Iterable[CandidateRecord]) -> dict[str, int]:

@@ -178,7 +178,7 @@ def evaluate_formula(
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
-        display.appraisal(Console(), found)
+        display.appraisal(Console(), found, snapshot.bars_per_year)
 
 
 @app.command(context_settings=FORMULA_FIRST)

@@ -3,10 +3,13 @@
 from typing import Annotated, Generic, TypeVar
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
 
+from app.imports import Importers
 from app.runner import Runner
 from app.streams import Streams
+from storage.idempotency import Once
 
 Kept = TypeVar("Kept")
 
@@ -29,3 +32,18 @@ Shared = Annotated[Runner, Depends(_OfService("runner", Runner))]
 #: threads for requests that wait for a worker process, apart from those of all others, which they must not use up
 Evaluations = Annotated[CapacityLimiter, Depends(_OfService("evaluations", CapacityLimiter))]
 Followed = Annotated[Streams, Depends(_OfService("streams", Streams))]
+Importing = Annotated[Importers, Depends(_OfService("importers", Importers))]
+
+RequestKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern="^[!-~]{1,200}$",
+        description="A name for this request, of your own: sent again with it, it is not carried out again.",
+    ),
+]
+
+
+def once_of(key: str | None, act: str, body: BaseModel) -> Once | None:
+    """The request to carry out once, where it has a key."""
+    return None if key is None else Once.of(key, act, body)

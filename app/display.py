@@ -25,14 +25,11 @@ from factors.robustness import Robustness
 from factors.sharpe import expected_maximum
 from factors.verdict import Check
 from storage.ledger import MarketLedger
-from storage.markets import Snapshot
 from storage.openings import Opening
-from storage.quality import RULES, Quality
 from storage.runs import Run
 
 SHOWN = 10
 BAR = 20  # characters of the longest bar
-EXAMPLES = 5  # findings of a rule, of however many
 
 
 def leaderboard(
@@ -114,7 +111,7 @@ def next_steps(console: Console, settings: Settings, *, demo: bool) -> None:
         console.print(f"  {step}", highlight=False)
 
 
-def evaluation(console: Console, result: Evaluation) -> None:
+def evaluation(console: Console, result: Evaluation, bars_per_year: float | None = None) -> None:
     """A formula's metrics, a column for each split; the curves among them are drawn."""
     console.print(f"{result.formula}\n[dim]snapshot {result.snapshot}, universe {result.universe}[/]", highlight=False)
     table = Table()
@@ -124,6 +121,10 @@ def evaluation(console: Console, result: Evaluation) -> None:
     for name in SplitMetrics.model_fields:
         if name not in {"deciles", "years", "horizons"}:
             table.add_row(name, *(_number(getattr(metrics, name), 4) for metrics in result.splits.values()))
+    if bars_per_year is not None:
+        nets = (metrics.long_short_net for metrics in result.splits.values())
+        yearly = (None if net is None else net * bars_per_year / result.horizon for net in nets)
+        table.add_row("long_short_net a year", *(_number(net, 4) for net in yearly))
     console.print(table)
     splits = result.splits.items()
     by_horizon = {split: {f"{at.horizon} days": at.rank_ic for at in metrics.horizons} for split, metrics in splits}
@@ -176,9 +177,9 @@ def _curves(console: Console, title: str, curves: dict[str, dict[str, float | No
     console.print(table)
 
 
-def appraisal(console: Console, found: Appraisal) -> None:
+def appraisal(console: Console, found: Appraisal, bars_per_year: float) -> None:
     """A formula's metrics, the evidence in them, and what the library would ask of it."""
-    evaluation(console, found.evaluation)
+    evaluation(console, found.evaluation, bars_per_year)
     _robustness(console, found.robustness)
     _checks(console, "what the library asks, beside originality and what it would add", found.checks)
 
@@ -325,42 +326,6 @@ def _table(console: Console, title: str, columns: dict[str, list[str]]) -> None:
     for row in zip(*shown.values(), strict=True):
         table.add_row(*map(escape, row))
     console.print(table)
-
-
-def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
-    """Markets, three lines each."""
-    for snapshot in found:
-        console.print(
-            f"[bold]{snapshot.market}[/]{' (synthetic)' if snapshot.synthetic else ''}, snapshot {snapshot.id}\n"
-            f"  {snapshot.instruments:,} instruments, {snapshot.rows:,} bars, "
-            f"universes {', '.join(map(escape, snapshot.universes))}\n"
-            f"  train {snapshot.first_date} to {snapshot.train_end}, valid to {snapshot.valid_end}, "
-            f"hold-out {'sealed' if snapshot.has_holdout else 'none'}",
-            highlight=False,
-        )
-
-
-def quality(console: Console, snapshot: Snapshot, found: Quality) -> None:
-    """What looks wrong in a market's bars, by rule, the first findings of each."""
-    for rule in RULES:
-        broken = [one for one in found.findings if one.rule == rule.name]
-        if not broken:
-            continue
-        symbols = len({one.symbol for one in broken})
-        console.print(f"[bold]{rule.severity} {rule.name}[/]: {rule.says}", highlight=False)
-        for one in broken[:EXAMPLES]:
-            console.print(f"  {one.date} {escape(one.symbol)}: {escape(one.detail)}", highlight=False)
-        if len(broken) > EXAMPLES:
-            console.print(f"  … {len(broken):,} in all, of {symbols:,} symbols", highlight=False)
-    there = {one.rule for one in found.findings} | {*found.unsaid}
-    kept = ", ".join(rule.name for rule in RULES if rule.name not in there)
-    words = [f"nothing of {kept}"] * bool(kept) + [f"too few to tell of {', '.join(found.unsaid)}"] * bool(found.unsaid)
-    console.print("; ".join([f"{snapshot.rows:,} bars in sample looked at", *words]), highlight=False)
-
-
-def snapshot_facts(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as JSON, without its place on disk."""
-    return {name: value for name, value in asdict(snapshot).items() if name != "path"}
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -4,7 +4,7 @@
    run is this process's, and nobody else can write to it.
 2. It starts a workflow for it, which runs the state machine; LangGraph keeps a checkpoint after each step.
 3. The engine beats its heart in the records. Where another's stands still, or its process is gone from this machine,
-   its runs are claimed again, and their workflows resumed here, from their last checkpoints.
+   its runs are claimed again, and their workflows resumed here, from their last checkpoints. Its imports have failed.
 4. Every hour it removes what is not to be kept: old events, and what is left of the work on runs that have ended.
 5. A process that ends leaves its runs: each stops at the next step, and goes on in whatever process comes next.
 """
@@ -263,7 +263,10 @@ class RunEngine:
                 self._launch(lost)  # its workflow could not be started, or its end could not be recorded
         if not self._room:
             return
-        dead = self._heartbeats.dead(self._queue.owners(), beats)
+        importing = self.runner.records.imports.owners()
+        dead = self._heartbeats.dead(self._queue.owners() | importing, beats)
+        if dead & importing:
+            self.runner.records.imports.interrupt(dead)
         if dead & beats.keys():
             self._queue.forget(dead)
             for executor in dead:

@@ -25,6 +25,7 @@ from factors.errors import (
 )
 from storage.census import UnavailableError
 from storage.idempotency import IdempotencyError
+from storage.markets import InUseError
 from storage.openings import SealedError
 from storage.runs import PrunedError, RunStateError, SpentError
 
@@ -39,6 +40,7 @@ STATUS: dict[type[AlphaAgentError], HTTPStatus] = {
     MeasurementError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RunStateError: HTTPStatus.CONFLICT,
+    InUseError: HTTPStatus.CONFLICT,
     SealedError: HTTPStatus.CONFLICT,
     SpentError: HTTPStatus.TOO_MANY_REQUESTS,
     PrunedError: HTTPStatus.GONE,

@@ -1,4 +1,4 @@
-"""A run as it goes on, on the command line."""
+"""A run, or an import, as it goes on, on the command line."""
 
 from collections.abc import Iterable
 from types import TracebackType
@@ -6,10 +6,46 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from storage.runs import Run, RunEvent
+
+
+class ImportProgress:
+    """An import as it goes on: a bar of rows on a terminal, and what is said of the source, a line each, anywhere."""
+
+    def __init__(self, console: Console, market: str) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("importing [bold]{task.fields[market]}[/]"),
+            BarColumn(),
+            TextColumn("{task.fields[rows]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("import", total=None, market=escape(market), rows="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def count(self, rows_done: int, rows_total: int | None) -> None:
+        """Show how many rows were read, and of how many where that is known."""
+        words = f"{rows_done:,} rows" if rows_total is None else f"{rows_done:,} of {rows_total:,} rows"
+        self._bar.update(self._task, completed=rows_done, total=rows_total, rows=words)
+
+    def tell(self, line: str) -> None:
+        """Show what is said of the source."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class RunProgress:

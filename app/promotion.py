@@ -1,5 +1,7 @@
 """Promotion: a person asks what the hold-out says of a factor, once, and the factor is live or rejected."""
 
+from collections.abc import Mapping
+
 from app.settings import Settings
 from factors.admission import promotion_checks
 from factors.evaluation import Evaluation
@@ -10,7 +12,7 @@ from factors.labels import forward_returns
 from factors.measurement import around, measure
 from factors.panel import Panel
 from factors.parse import parse
-from storage.markets import open_market, versions
+from storage.markets import ends, open_market
 from storage.openings import Judgement, Opening, SealedError
 from storage.principal import Principal
 from storage.records import Records
@@ -28,22 +30,23 @@ def promote(settings: Settings, records: Records, factor_id: str, by: Principal)
     factor = records.factor(factor_id)
     snapshot = open_market(settings.home, factor.market, factor.snapshot)
     tried = records.ledger.tried(factor.market)
-    for other in versions(settings.home, factor.market):
-        if other.valid_end > snapshot.valid_end and other.id in tried:
+    # A version that was pruned has been looked at all the same.
+    for version, end in ends(settings.home, factor.market).items():
+        if end > snapshot.valid_end and version in tried:
             raise SealedError(
-                f"what version {snapshot.id} holds out is in sample to {other.valid_end} in version {other.id}, "
+                f"what version {snapshot.id} holds out is in sample to {end} in version {version}, "
                 "where formulas were measured: it tells nothing new any more"
             )
     model = records.run(factor.run_id).model
 
-    def judge(bars: Frame) -> Judgement:
-        return _judged(factor, snapshot, bars, settings, model)
+    def judge(bars: Frame, delistings: Mapping[str, float]) -> Judgement:
+        panel = Panel.from_bars(bars, snapshot.train_end, snapshot.settlement, delistings)
+        return _judged(factor, snapshot, panel.held_out(snapshot.valid_end), settings, model)
 
     return records.openings.open(snapshot, factor, judge, by=by, budget=settings.openings)
 
 
-def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings, model: str) -> Judgement:
-    panel = Panel.from_bars(bars, snapshot.train_end).held_out(snapshot.valid_end)
+def _judged(factor: Factor, snapshot: Snapshot, panel: Panel, settings: Settings, model: str) -> Judgement:
     labels, evaluator = forward_returns(panel, (factor.horizon,)), Evaluator(panel)
     with evaluator.values(parse(factor.formula, tuple(panel.fields))) as values:
         found = measure(values, labels, panel, evaluator.team)
@@ -55,7 +58,7 @@ def _judged(factor: Factor, snapshot: Snapshot, bars: Frame, settings: Settings,
         horizon=factor.horizon,
         splits=dict(found.splits),
         evidence=found.evidence,
-        memory=around(found.rank_ic, panel.dates, settings.training_cutoff(model), factor.horizon),
+        memory=around(found.rank_ic, panel.dates, settings.training_cutoff(model), factor.horizon, panel.settlement),
     )
     return evaluation, promotion_checks(evaluation, _in_sample(factor), settings.thresholds)
 

@@ -26,7 +26,7 @@ from graphs.workbench import Workbench
 from storage.engine import OUTAGES
 from storage.idempotency import Once
 from storage.journal import Journal
-from storage.markets import Snapshot, open_market, versions
+from storage.markets import Snapshot, ends, open_market
 from storage.principal import Principal
 from storage.records import Records
 from storage.runs import FencedError, Run, RunRequest, TerminalStatus
@@ -168,7 +168,8 @@ class Runner:
         began = (first.started_at if first else None) or run.started_at
         imported = self.records.alphas(before=began)
         # A factor that was chosen by days which are held out here would tell of them.
-        past = {one.id for one in versions(self.settings.home, run.market) if one.valid_end <= snapshot.valid_end}
+        known = ends(self.settings.home, run.market).items()
+        past = {version for version, end in known if end <= snapshot.valid_end}
         library = [
             one
             for one in self.records.library(run.market, before=began)

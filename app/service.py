@@ -7,23 +7,24 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Annotated
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict
 
-from app import events, health, pages, problems, quotas, tokens, webhooks
+from app import events, health, markets, pages, problems, quotas, tokens, webhooks
 from app.appraisal import Appraisal, EvaluationRequest, appraise, appraised_factor, ledger_of, overfitting
 from app.auth import Admin, Researcher, Viewer, own_run, visible_run
 from app.body_limit import BodyLimit
 from app.deliverer import Deliverer
-from app.dependencies import Evaluations, Shared
+from app.dependencies import Evaluations, RequestKey, Shared, once_of
 from app.egress import Egress
 from app.engine import DRAIN_SECONDS, run_engine
+from app.imports import Importers
 from app.inspection import Inspection, inspect, known_alphas, read
 from app.library import LibraryFactor, with_status
 from app.metrics import Metrics
 from app.observation import Observed
-from app.pages import login, mining
+from app.pages import login, mining, quality
 from app.paging import Limit, Page
 from app.problems import refusals
 from app.promotion import promote
@@ -31,7 +32,6 @@ from app.settings import Settings
 from app.streams import Streams
 from factors.operators import COMPOSITES, OPERATORS
 from factors.overfitting import Overfitting
-from storage.idempotency import Once
 from storage.ledger import MarketLedger
 from storage.markets import list_markets, open_market
 from storage.openings import Opening
@@ -39,15 +39,6 @@ from storage.retirements import Retirement
 from storage.runs import CandidateRecord, Run, RunRequest
 
 routes = APIRouter()
-
-RequestKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern="^[!-~]{1,200}$",
-        description="A name for this request, of your own: sent again with it, it is not carried out again.",
-    ),
-]
 
 
 class OperatorEntry(BaseModel):
@@ -84,6 +75,8 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
             service.state.engine, service.state.runner = engine, engine.runner
             service.state.evaluations = CapacityLimiter(settings.workers)
             service.state.egress = egress or Egress()
+            service.state.importers = Importers(settings, engine.runner.records, engine.executor)
+            stack.callback(service.state.importers.close)
             stack.enter_context(Deliverer(engine.runner.records.webhooks.outbox, service.state.egress).at_work())
             async with Streams(engine.runner.records) as service.state.streams:
                 yield
@@ -101,20 +94,17 @@ def create_service(settings: Settings, egress: Egress | None = None) -> FastAPI:
     service.add_middleware(Observed, metrics=metrics)
     problems.install(service)
     service.include_router(routes)
-    for part in (events, tokens, quotas, webhooks, pages, login, mining, health):
+    for part in (events, markets, tokens, quotas, webhooks, pages, login, mining, quality, health):
         service.include_router(part.routes)
     return service
 
 
 async def drain(service: FastAPI) -> None:
-    """Have the runs stop where they stand, give up evaluations, then end the event streams; once is enough."""
+    """Have the runs stop where they stand, give up imports and evaluations, then end the event streams, once."""
     if not service.state.streams.closed:
+        await asyncio.to_thread(service.state.importers.close)
         await asyncio.to_thread(service.state.engine.close, DRAIN_SECONDS)
         await service.state.streams.close()
-
-
-def _once(key: str | None, act: str, body: BaseModel) -> Once | None:
-    return None if key is None else Once.of(key, act, body)
 
 
 @routes.post("/runs", status_code=202, responses=refusals(404, 429))
@@ -127,7 +117,7 @@ def post_run(
     key: RequestKey = None,
 ) -> Run:
     """Queue a run."""
-    run = runner.submit(body, by=principal, once=_once(key, "run", body))
+    run = runner.submit(body, by=principal, once=once_of(key, "run", body))
     request.app.state.engine.wake()
     response.headers["Location"] = f"/runs/{run.id}"
     return run
@@ -222,7 +212,7 @@ async def post_evaluation(
 ) -> Appraisal:
     """Measure a formula on train and valid; the first time, that is one more trial in the team's ledger."""
     settings, records, laboratories = runner.settings, runner.records, runner.laboratories
-    once = _once(key, "evaluation", body)
+    once = once_of(key, "evaluation", body)
     return await to_thread.run_sync(
         appraise, settings, records, laboratories, body, principal, once, limiter=evaluations
     )

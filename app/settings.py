@@ -32,6 +32,8 @@ class Settings(BaseSettings):
         home: folder of markets and records; ``ALPHAAGENT_HOME``, else the platform's user data folder.
         database_url: of a PostgreSQL database for the records, where they outgrow SQLite; ``ALPHAAGENT_DATABASE_URL``,
             like ``postgresql://user:password@host/name``.
+        imports: folder of the data sets that admins may have the service import; ``ALPHAAGENT_IMPORTS``, else
+            ``imports`` in the home.
         concurrency: runs that one process works on at once; ``ALPHAAGENT_CONCURRENCY``.
         models: what is known of each model by the name that runs give it, as JSON; ``ALPHAAGENT_MODELS``. A run may
             name these and the two below. What an entry leaves out is as :class:`graphs.endpoint.Endpoint` says; its
@@ -58,6 +60,7 @@ class Settings(BaseSettings):
 
     home: Home = Field(default_factory=lambda: platformdirs.user_data_path("alphaagent"))
     database_url: Annotated[str, AfterValidator(_postgres)] | None = None
+    imports: Home | None = None
     concurrency: int = Field(default=2, ge=1, le=64)
     models: dict[str, Endpoint] = Field(default_factory=dict)
     reasoning: str = "gpt-5-mini"
@@ -90,6 +93,11 @@ class Settings(BaseSettings):
     def checkpoints_file(self) -> Path:
         """Where checkpoints are kept unless the records' database holds them."""
         return self.home.absolute() / "checkpoints.sqlite"
+
+    @property
+    def import_folder(self) -> Path:
+        """The folder of the data sets that admins may have the service import."""
+        return self.imports or self.home / "imports"
 
     def _beside(self, name: str) -> str:
         return f"sqlite:///{self.home.absolute() / f'{name}.sqlite'}"

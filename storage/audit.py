@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 from uuid_utils import uuid7
 
 from storage import rows
@@ -20,6 +20,7 @@ Act = Literal[
     "factor.retired",
     "alphas.imported",
     "market.imported",
+    "version.pruned",
     "token.created",
     "token.revoked",
     "quota.set",
@@ -82,6 +83,12 @@ class Audit:
         """Log an act that was done outside the records."""
         with writing(self._engine) as connection:
             append(connection, by, act, subject)
+
+    def last(self, act: Act) -> dict[str, datetime]:
+        """When an act was last done, by what it was done to."""
+        query = select(audit.c.subject, func.max(audit.c.at).label("at")).where(audit.c.act == act)
+        with reading(self._engine) as connection:
+            return {row.subject: row.at for row in connection.execute(query.group_by(audit.c.subject))}
 
     def page(self, limit: int = 50, cursor: str | None = None) -> tuple[list[AuditEntry], str | None]:
         """A page of the log, newest first, and the cursor of the next; ``NotFoundError`` for an unknown cursor."""

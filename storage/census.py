@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from factors.errors import AlphaAgentError
 from storage.engine import reading
 from storage.migrations import newest, revision
-from storage.runs import RunStatus
-from storage.schema import candidates, evaluations, events, model_calls, runs
+from storage.runs import TERMINAL, RunStatus
+from storage.schema import candidates, evaluations, events, factors, model_calls, runs, trials
 
 
 class UnavailableError(AlphaAgentError):
@@ -72,6 +72,23 @@ class Counts:
     calls: tuple[Calls, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What the records say of one version of a market.
+
+    Attributes:
+        open_runs: runs that wait for it or work on it.
+        runs: all runs on it.
+        trials: formulas that were measured on it.
+        factors: of the library that were accepted on it.
+    """
+
+    open_runs: int = 0
+    runs: int = 0
+    trials: int = 0
+    factors: int = 0
+
+
 class Census:
     """The records as seen by whoever watches them; thread-safe, each method one transaction."""
 
@@ -102,6 +119,21 @@ class Census:
                 recoveries=connection.scalar(resumed) or 0,
                 calls=_calls(connection),
             )
+
+    def uses(self, market: str) -> dict[str, Uses]:
+        """What each version of a market is used for, by its id; of one that is not there, for nothing."""
+        counted: dict[str, dict[str, int]] = {}
+        with reading(self._engine) as connection:
+            for name, table, wanted in (
+                ("open_runs", runs, runs.c.status.not_in(TERMINAL)),
+                ("runs", runs, true()),
+                ("trials", trials, true()),
+                ("factors", factors, true()),
+            ):
+                query = select(table.c.snapshot, func.count().label("rows")).where(table.c.market == market, wanted)
+                for row in connection.execute(query.group_by(table.c.snapshot)):
+                    counted.setdefault(row.snapshot, {})[name] = row.rows
+        return {snapshot: Uses(**counts) for snapshot, counts in counted.items()}
 
     def check(self) -> None:
         """Make sure of the database.

@@ -26,6 +26,7 @@ from storage.census import Census
 from storage.engine import connect, reading, writing
 from storage.feed import Feed
 from storage.idempotency import Once
+from storage.imports import Imports
 from storage.journal import Journal
 from storage.ledger import Ledger
 from storage.migrations import upgrade
@@ -55,6 +56,7 @@ class Records:
         ledger: what the team has measured.
         openings: who has looked at the hold-out.
         retirements: factors that are used no more.
+        imports: of markets, that the service was asked for.
         people: tokens, sessions and quotas.
         audit: who has done what.
         queue: which run is worked on next, and by whom.
@@ -74,6 +76,7 @@ class Records:
         self.ledger = Ledger(engine)
         self.openings = Openings(engine)
         self.retirements = Retirements(engine)
+        self.imports = Imports(engine)
         self.people = People(engine)
         self.audit = Audit(engine)
         self.queue = Queue(engine)

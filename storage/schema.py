@@ -317,6 +317,26 @@ idempotency_keys = Table(
     Column("created_at", Moment, nullable=False),
 )
 
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("market", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("request", Document, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("executor", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("told", Document, nullable=False),
+    Column("rows_done", BigInteger),
+    Column("rows_total", BigInteger),
+    Column("error", Text),
+    Column("report", Document, nullable=False),
+    CheckConstraint("status IN ('running', 'done', 'failed')", name="status"),
+    Index("imports_status", "status", "market"),
+)
+
 retirements = Table(
     "retirements",
     metadata,

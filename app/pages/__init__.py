@@ -18,15 +18,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from app.appraisal import appraised_factor, ledger_of
+from app.appraisal import appraised_factor, ledger_of, recorded_evaluation
 from app.auth import COOKIE, Admin, AuthenticationError, Viewer, csrf_token
 from app.dependencies import Evaluations, Shared
 from app.library import LibraryFactor, with_status
-from app.pages.charts import appraisal_charts, memory_chart
+from app.pages.charts import evaluation_charts, memory_chart, regime_chart
 from app.problems import headers_of, status_of
 from app.promotion import promote
 from app.runner import Runner
-from factors.errors import AlphaAgentError
+from factors.errors import AlphaAgentError, NotFoundError
+from factors.hypothesis import Factor
 from storage.ledger import MarketLedger
 from storage.markets import Snapshot, list_markets, open_market
 from storage.principal import Principal
@@ -93,21 +94,33 @@ async def get_factor_page(
 def _factor_page(factor_id: str, request: Request, principal: Principal, runner: Runner) -> Response:
     settings, records = runner.settings, runner.records
     factor = with_status(records, [records.factor(factor_id)])[0]
-    appraisal = appraised_factor(settings, records, runner.laboratories, factor, principal.user)
+    snapshot = _kept(settings.home, factor)
+    appraisal = snapshot and appraised_factor(settings, records, runner.laboratories, factor, principal.user)
+    evaluation = appraisal.evaluation if appraisal else recorded_evaluation(factor)
+    charts = evaluation_charts(evaluation)
     run = records.run(factor.run_id)
     return page(
         request,
         "factor.html",
         factor=factor,
         appraisal=appraisal,
-        charts=appraisal_charts(appraisal),
-        memory=memory_chart(appraisal.evaluation.memory),
+        evaluation=evaluation,
+        charts=(*charts, regime_chart(appraisal.robustness.regimes)) if appraisal else charts,
+        memory=memory_chart(evaluation.memory),
         run=run if principal.sees(run) else None,
         cutoff=settings.training_cutoff(run.model),
         opening=records.openings.of_factor(factor.id),
         retirement=records.retirements.of_factor(factor.id),
-        has_holdout=open_market(settings.home, factor.market, factor.snapshot).has_holdout,
+        has_holdout=snapshot is not None and snapshot.has_holdout,
     )
+
+
+def _kept(home: Path, factor: Factor) -> Snapshot | None:
+    """The version that a factor was accepted on, ``None`` where it was pruned."""
+    try:
+        return open_market(home, factor.market, factor.snapshot)
+    except NotFoundError:
+        return None
 
 
 @routes.post("/library/{factor_id}/promote")

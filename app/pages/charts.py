@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from app.appraisal import Appraisal
-from factors.evaluation import PeriodMetrics
+from factors.evaluation import Evaluation, PeriodMetrics
 
 WIDTH = 360.0
 TOP, HEIGHT = 14.0, 120.0  # of the plot
@@ -69,9 +68,9 @@ class Chart:
     height: ClassVar[float] = TOP + HEIGHT + BOTTOM + 2 * ROW + 4
 
 
-def appraisal_charts(appraisal: Appraisal) -> tuple[Chart, ...]:
+def evaluation_charts(evaluation: Evaluation) -> tuple[Chart, ...]:
     """The curves among a formula's figures."""
-    splits, held = appraisal.evaluation.splits, appraisal.evaluation.horizon
+    splits, held = evaluation.splits, evaluation.horizon
     return (
         bar_chart(
             "Rank IC by days held",
@@ -89,11 +88,13 @@ def appraisal_charts(appraisal: Appraisal) -> tuple[Chart, ...]:
             },
             ".1f",
         ),
-        bar_chart(
-            "Rank IC by the market's state, train and valid",
-            {"": {part.name: part.rank_ic for part in appraisal.robustness.regimes}},
-        ),
     )
+
+
+def regime_chart(regimes: Iterable[PeriodMetrics]) -> Chart:
+    """Rank ICs by what the market was like."""
+    title = "Rank IC by the market's state, train and valid"
+    return bar_chart(title, {"": {part.name: part.rank_ic for part in regimes}})
 
 
 def memory_chart(memory: Iterable[PeriodMetrics]) -> Chart:
@@ -106,7 +107,7 @@ def bar_chart(title: str, groups: Groups, spec: str = ".4f") -> Chart:
     known = [value for values in groups.values() for value in values.values() if value is not None]
     if not known:
         return Chart(title, "No value is known.")
-    step, lowest, highest = _scale(min(0.0, *known), max(0.0, *known))
+    step, lowest, highest = scale_of(min(0.0, *known), max(0.0, *known))
 
     def y(value: float) -> float:
         return TOP + HEIGHT * (highest * step - value) / ((highest - lowest) * step)
@@ -141,7 +142,7 @@ def bar_chart(title: str, groups: Groups, spec: str = ".4f") -> Chart:
     return Chart(title, _words(groups, spec), tuple(bars), scale, tuple(names), y(0.0))
 
 
-def _scale(low: float, high: float) -> tuple[float, int, int]:
+def scale_of(low: float, high: float) -> tuple[float, int, int]:
     """A round step, and how many of them reach down to ``low`` and up to ``high``."""
     wanted = (high - low) / STEPS_WANTED or 1.0
     power = 10.0 ** math.floor(math.log10(wanted))

@@ -371,12 +371,20 @@ def test_bars_that_look_wrong_are_told_by_rule(tmp_path, cli, change, status, ru
     frame = bars(symbols=[*"ABCDE"]).with_columns(adj_factor=pl.lit(1.0))
     changes = {name: pl.col(name) * pl.when(since).then(factor).otherwise(1.0) for name, factor in change.items()}
     frame.with_columns(**changes).write_csv(source)
-    assert cli(home, "data", "import", source, "--market", "mine", "--no-holdout").status == 0
+    wanted = (home, "data", "import", source, "--market", "mine", "--no-holdout")
+    if status:
+        refused = cli(*wanted)
+        assert (refused.status, refused.out) == (2, "")
+        assert f"{rule} (" in refused.err
+        assert refused.err.endswith(f"To accept: {rule}\n")
+        assert "no market" in cli(home, "data", "check", "mine").err
+    assert cli(*wanted, "--accept", "adjustment").status == 0
     answer, document = cli(home, "data", "check", "mine"), cli(home, "data", "check", "mine", "--json")
     assert (answer.status, answer.err, document.status) == (status, "", status)
     assert "150 bars in sample looked at" in answer.out
-    assert "too few to tell of shifted" in answer.out.replace("\n", " ")
-    assert document.json["unsaid"] == ["shifted"]
+    words = " ".join(answer.out.split())
+    assert "no telling of shifted: too few days or symbols; no telling of session, closed, calendar, hours: no" in words
+    assert document.json["unsaid"]["shifted"] == "too few days or symbols"
     told = {(one["rule"], one["symbol"], one["date"]) for one in document.json["findings"]}
     assert told >= ({(rule, "A", "2020-01-15")} if rule else set())
     assert all(one[1:] == ("A", "2020-01-15") for one in told)
@@ -395,7 +403,8 @@ def test_import_without_a_hold_out_leaves_all_days_in_train_and_valid(tmp_path, 
     with Records.open(Settings(home=home).records_url) as records:
         [entry] = records.audit.page()[0]
     assert (entry.act, entry.subject) == ("market.imported", open_market(home, "mine").id)
-    assert cli(home, "data", "list", "--json").json == [facts]
+    [listed] = cli(home, "data", "list", "--json").json
+    assert {**facts, **listed} == facts
     assert cli(home, "eval", "RANK($close)", "--market", "mine", "--values", out, "--json").status == 0
     assert pl.read_parquet(out)["date"].n_unique() == 30
 

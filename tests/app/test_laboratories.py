@@ -92,7 +92,7 @@ def test_a_worker_finds_what_this_process_finds_to_the_bit(open_laboratories, sn
     there = open_laboratories().of(snapshot, UNIVERSE, published(), announce=announced["there"].append)
     formulas = [parse(text, here.fields) for text in FORMULAS]
     assert there.fields == here.fields
-    assert there.dates.tolist() == here.dates.tolist()
+    assert (there.dates.tolist(), there.settlement) == (here.dates.tolist(), here.settlement)
     assert there.expect(formulas) == here.expect(formulas)
     for formula in formulas:
         near, far = here.measure(formula), there.measure(formula)

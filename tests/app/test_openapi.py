@@ -5,6 +5,7 @@ are among the answers. ``status_code_conformance`` and the others look at every 
 """
 
 import contextlib
+from datetime import timedelta
 from itertools import cycle
 
 import pytest
@@ -21,6 +22,7 @@ from schemathesis.specs.openapi import checks
 from app.runner import operator
 from app.service import create_service
 from app.settings import Settings
+from storage.markets import publish
 from storage.principal import ROLES
 from storage.records import Records
 from storage.runs import RunRequest
@@ -49,9 +51,12 @@ RUN = {"direction": "volume shocks that overshoot", "market": "small", "seed": 2
 
 
 @pytest.fixture(scope="module")
-def home(new_home):
-    """A home with a webhook that is owed something."""
+def home(new_home, small):
+    """A home with a webhook that is owed something, and a market with two versions."""
     home = new_home()
+    dates = {"train_end": small.train_end, "valid_end": small.valid_end}
+    publish(home, "small", small.bars, **dates | {"valid_end": small.valid_end - timedelta(days=30)})
+    publish(home, "small", small.bars, membership=small.membership, sectors=small.sectors, **dates, synthetic=True)
     with Records.open(f"sqlite:///{home}/records.sqlite") as records:
         records.webhooks.create(WebhookRequest(url="https://hooks.invalid/"), operator())
         run = records.create_run(RunRequest(**RUN), universe="all", snapshot="s", seed=2, model="offline")
@@ -73,7 +78,8 @@ def known(served):
     (cancelled,) = (run["id"] for run in served.get("/runs").json()["items"] if run["id"] != done)
     factor_id = served.get("/factors").json()["items"][0]["id"]
     webhook_id = served.get("/webhooks").json()[0]["id"]
-    here = {"factor_id": factor_id, "webhook_id": webhook_id, "market": "small"}
+    [version_id] = (one["id"] for one in served.get("/markets/small/versions").json() if not one["current"])
+    here = {"factor_id": factor_id, "webhook_id": webhook_id, "version_id": version_id, "market": "small"}
     return [{"run_id": done, **here}, {"run_id": cancelled, **here}]
 
 

@@ -57,6 +57,13 @@ ACCESS = {
     "GET /login": ANYBODY,
     "POST /login": (401,) * 5,  # without a key
     "POST /logout": (303,) * 5,
+    "GET /markets/{market}": PAGE,
+    "POST /markets/{market}/imports": (401, 403, 403, 403, 404),  # of a data set that is not there
+    "GET /markets/{market}/imports/{import_id}": (401, 403, 403, 403, 404),
+    "POST /markets/{market}/prune": (303, 403, 403, 403, 422),  # names no version
+    "GET /markets/{market}/quality": VIEWER,
+    "GET /markets/{market}/versions": VIEWER,
+    "DELETE /markets/{market}/versions/{version_id}": (401, 403, 403, 403, 409),  # the current one
     "GET /mining": PAGE,
     "GET /mining/{run_id}": PAGE,
     "GET /openapi.json": ANYBODY,
@@ -88,6 +95,7 @@ PRIVATE, PRIVATE_ACT = (401, 404, 200, 404, 200), (401, 403, 409, 404, 409)
 BODIES = {
     "POST /runs": RUN,
     "POST /evaluations": {"formula": "RANK($close)", "market": "small"},
+    "POST /markets/{market}/imports": {"dataset": "nothing"},
     "POST /tokens": {"user": "eve", "role": "viewer"},
     "PUT /users/{user}/quota": {"streams": 9},
     "POST /webhooks": {"url": "https://127.0.0.1/"},
@@ -218,6 +226,7 @@ def test_each_role_may_do_what_the_table_says(team, route):
     if "{token_id}" in path:
         spare = team.ask("admin", "POST", "/tokens", json={"user": "spare", "role": "viewer"}).json()["id"]
     place = {"run_id": team.shown, "factor_id": team.factors[FACTOR.get(route, 0)], "user": "eve", "token_id": spare}
+    place |= {"market": "small", "import_id": "none", "version_id": open_market(team.home, "small").id}
     if "{webhook_id}" in path:
         with team.records() as records:
             asked = WebhookRequest(url="https://hooks.example/")
@@ -306,7 +315,7 @@ def test_no_answer_to_others_tells_a_word_of_a_private_run(team):
             assert SECRET not in factor.model_dump_json()
         assert records.factor(own).run_id == team.hidden
         assert any(SECRET in event.model_dump_json() for event in records.events(team.hidden))
-    place = {"run_id": team.hidden, "factor_id": own, "user": "researcher"}
+    place = {"run_id": team.hidden, "factor_id": own, "user": "researcher", "market": "small", "import_id": ""}
     runs = {run["id"] for run in team.ask("other", "GET", "/runs").json()["items"]}
     assert team.shown in runs
     assert team.hidden not in runs

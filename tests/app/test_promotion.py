@@ -149,6 +149,8 @@ def test_figures_on_a_real_hold_out_are_those_of_a_market_that_has_none(
         sectors=shared_data / f"{sectors}.parquet",
         train_end=date(2018, 12, 31),
         holdout=False,
+        rules=market,
+        accept=["adjustment"],
     )
     sealed = open_market(tmp_path, market)
     assert (sealed.valid_end, sealed.has_holdout) == (date(2018, 12, 31), True)

@@ -7,7 +7,7 @@ import pytest
 from app.promotion import promote
 from app.runner import Runner, mine_here
 from app.settings import Settings
-from storage.markets import publish
+from storage.markets import prune, publish
 from storage.openings import SealedError
 from storage.principal import Principal
 from storage.records import Records
@@ -78,6 +78,22 @@ def test_a_run_knows_the_factors_of_earlier_days(settings, runner, small):
     )
 
 
+def test_a_run_knows_the_factors_of_a_version_that_was_pruned_by_its_days_alone(settings, runner, small):
+    later = version(settings, small, 100)
+    chosen_later = mined(runner)
+    earlier = version(settings, small, 0)
+    chosen_earlier = mined(runner, seed=5)
+    current = version(settings, small, 50)
+    for pruned in (earlier, later):
+        prune(settings.home, "small", pruned.id)
+    fresh = runner.submit(REQUEST.model_copy(update={"seed": 6}))
+    assert fresh.snapshot == current.id
+    known = {factor.id for factor in runner.workbench(fresh, runner.records.journal(fresh.id, "here")).library}
+    first_found = set(chosen_earlier.accepted) - set(chosen_later.accepted)
+    assert first_found
+    assert known == first_found
+
+
 def test_a_hold_out_that_formulas_were_measured_on_since_is_not_opened(settings, runner, small):
     factor = mined(runner).accepted[0]
     late = version(settings, small, 100).id
@@ -85,6 +101,16 @@ def test_a_hold_out_that_formulas_were_measured_on_since_is_not_opened(settings,
     with pytest.raises(SealedError, match=f"in sample to .* in version {late}, where formulas were measured"):
         promote(settings, runner.records, factor, Principal("ada", "admin"))
     assert runner.records.openings.of_factor(factor) is None
+
+
+def test_nor_is_it_once_that_version_was_pruned(settings, runner, small):
+    factor = mined(runner).accepted[0]
+    late = version(settings, small, 100).id
+    mined(runner, seed=5)
+    version(settings, small, 0)
+    prune(settings.home, "small", late)
+    with pytest.raises(SealedError, match=f"in sample to .* in version {late}, where formulas were measured"):
+        promote(settings, runner.records, factor, Principal("ada", "admin"))
 
 
 def test_a_version_on_which_nothing_was_tried_shows_nothing(settings, runner, small):
