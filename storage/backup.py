@@ -9,7 +9,8 @@ Everything is copied while others write. What differs in time must not contradic
 1. The other databases, which say how far work has come, before the records, which say what came of it. A run that
    goes on from the backup then may repeat steps whose results the records have, which write each of them once; the
    other way round it would go on behind results that are lost.
-2. The markets after the records: versions are only ever added, so all that the records name are there.
+2. The markets after the records: but for those that somebody prunes, versions are only ever added, so all that the
+   records name are there. One that is pruned while it is copied ends the backup with an error.
 """
 
 import os

@@ -2,20 +2,24 @@
 
 import glob
 import re
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
 from factors.errors import DataError, SettingError
-from factors.frame import ArrowStream
+from storage.draft import BARS, Terms
 from storage.layouts import AUTO, FILE, LINE, LONG, NAMES, QLIB, Folder, header, open_folder, read_csv
-from storage.markets import publish
+from storage.markets import publish_views
 from storage.qlib import is_tree, read_tree
-from storage.snapshot import LIMITS, Snapshot, quoted
-from storage.staging import FIELD, REQUIRED, RESERVED, numeric
+from storage.reference import columns_of
+from storage.snapshot import Snapshot, quoted
+from storage.staging import FIELD, REQUIRED, RESERVED, numeric, typed
+from storage.trading_rules import NO_RULES
+from storage.watch import Progress, Tell, watched
 
 
 def import_market(
@@ -23,21 +27,24 @@ def import_market(
     name: str,
     source: Path,
     *,
-    membership: Path | None = None,
-    sectors: Path | None = None,
     train_end: date | None = None,
     valid_end: date | None = None,
     holdout: bool = True,
+    rules: str = NO_RULES,
+    accept: Collection[str] = (),
+    append: bool = False,
     layout: str = AUTO,
-    tell: Callable[[str], object] = lambda _: None,
+    tell: Tell = lambda _: None,
+    progress: Progress = lambda *_: None,
+    **reference: Path | None,
 ) -> Snapshot:
     """Publish the market that a source describes; the same content again changes nothing on disk.
 
     A source is a file of all symbols, which ends in ``.parquet`` or ``.csv`` (commas, UTF-8, one header line), a folder
     with a CSV file for each symbol (:mod:`storage.layouts`), or the tree of a qlib data set (:mod:`storage.qlib`),
     whose instruments are the membership where no other is given. Case does not matter in column names. Dates may be
-    any text or timestamp that DuckDB reads as a date at midnight. Columns, splits and the rule for hold-outs are those
-    of :func:`storage.markets.publish`, except that the sector may also be called ``industry_l1`` or ``industry``. An
+    any text or timestamp that DuckDB reads as one. Columns, splits and the rule for hold-outs are those of
+    :func:`storage.markets.publish`, except that the sector may also be called ``industry_l1`` or ``industry``. An
     extra column of text is numeric when at least half of its values are numbers, and then each of them has to be one;
     otherwise it is ignored.
 
@@ -45,50 +52,46 @@ def import_market(
         root: the folder that holds ``markets/``.
         name: of the market.
         source: where the bars are.
-        membership: a file of who belongs to which index.
-        sectors: a file of sectors.
         train_end: last day of train.
         valid_end: last day of valid.
         holdout: whether what comes after is sealed.
+        rules: how the instruments trade.
+        accept: rules whose errors do not stop the import.
+        append: the bars follow those of the current version.
         layout: how the source is laid out; told from what is there unless it is named.
         tell: takes what is worth saying of the source, a line at a time.
+        progress: takes a stage, how much of it is done, and of how much.
+        reference: a file for each table of reference data.
 
     Raises:
         DataError: a file is missing, empty or unreadable, a column is missing, or a value cannot be.
-        SettingError: the name or the split dates cannot be.
+        SettingError: the name, the split dates or a name of rules cannot be.
+        NotFoundError: there is no version that bars could follow.
     """
-    with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": ""}) as con:
-        # Or a timestamp with a zone would be another day on another machine.
-        con.execute("SET TimeZone = 'UTC'")
-        bars, members = _source(con, source, layout, tell)
-        return publish(
-            root,
-            name,
-            bars,
-            membership=members if membership is None else _membership(_open(con, membership, "membership")),
-            sectors=None if sectors is None else _sectors(_open(con, sectors, "sectors")),
-            train_end=train_end,
-            valid_end=valid_end,
-            holdout=holdout,
-            tell=tell,
-        )
+    given = {table: path for table, path in reference.items() if path is not None}
+
+    def load(con: duckdb.DuckDBPyConnection) -> Mapping[str, str]:
+        views = _source(con, source, layout, tell, progress)
+        for table, path in given.items():
+            views[table] = _read_reference(_open(con, path, f"{table}_file"), table, progress)
+        return views
+
+    terms = Terms(train_end, valid_end, holdout, rules=rules)
+    return publish_views(root, name, load, terms, accept=accept, append=append, tell=tell, progress=progress)
 
 
-def _source(
-    con: duckdb.DuckDBPyConnection, path: Path, layout: str, tell: Callable[[str], object]
-) -> tuple[ArrowStream, ArrowStream | None]:
-    """The bars of a source, and its membership where it has one."""
+def _source(con: duckdb.DuckDBPyConnection, path: Path, layout: str, tell: Tell, progress: Progress) -> dict[str, str]:
+    """Views of the bars of a source, and of its membership where it has one."""
     if layout not in NAMES:
         raise SettingError(f"no layout {layout!r}; expected one of {', '.join(NAMES)}")
     if layout == QLIB or (layout == AUTO and is_tree(path)):
-        tree = read_tree(con, path, tell)
-        return tree.bars, tree.membership
+        return read_tree(con, path, tell)
     if path.is_dir() and layout != LONG:
         folder = open_folder(path, None if layout == AUTO else layout, tell)
-        return _bars(_open_folder(con, folder, tell)), None
+        return {BARS: _bars(_open_folder(con, folder, tell), progress)}
     if layout not in {AUTO, LONG}:
         raise DataError(f"{path}: no such folder; the layout {layout} is that of a folder with a file for each symbol")
-    return _bars(_open(con, path, "bars")), None
+    return {BARS: _bars(_open(con, path, "bars_file"), progress)}
 
 
 _FILE = re.compile(r"^  file = (.+)$", re.MULTILINE)
@@ -142,26 +145,21 @@ def _open(con: duckdb.DuckDBPyConnection, path: Path, view: str) -> _File:
             raise DataError(f"{path.name}: no rows below the column names")
     except duckdb.Error as error:
         raise _unreadable(path.name, error) from error
-    return _File(con, path.name, view, _kinds(con, view))
+    return _File(con, path.name, view, typed(con, view))
 
 
-def _open_folder(con: duckdb.DuckDBPyConnection, folder: Folder, tell: Callable[[str], object]) -> _File:
+def _open_folder(con: duckdb.DuckDBPyConnection, folder: Folder, tell: Tell) -> _File:
     try:
-        folder.create_view(con, "bars")
-        folder.check(con, "bars", tell)
+        folder.create_view(con, "bars_file")
+        folder.check(con, "bars_file", tell)
     except duckdb.Error as error:
         raise _unreadable(folder.path.name, error) from error
-    return _File(con, folder.path.name, "bars", _kinds(con, "bars"), folder)
+    return _File(con, folder.path.name, "bars_file", typed(con, "bars_file"), folder)
 
 
-def _kinds(con: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
-    opened = con.table(view)
-    return dict(zip(opened.columns, map(str, opened.types), strict=True))
-
-
-def _bars(file: _File) -> ArrowStream:
+def _bars(file: _File, progress: Progress) -> str:
     file.require("date", "symbol", *REQUIRED)
-    cells = [_day("date"), _label("symbol")]
+    cells = [_moment("date"), _label("symbol")]
     for column, kind in file.kinds.items():
         if column == FILE:
             continue
@@ -172,25 +170,27 @@ def _bars(file: _File) -> ArrowStream:
             if numeric(kind):
                 cells.append(_Cell(column, quoted(column), f"CAST({quoted(column)} AS DOUBLE)", "a number"))
             elif kind == "VARCHAR":
-                text = _text(column)
-                cells.append(_Cell(column, text, f"TRY_CAST({text} AS DOUBLE)", "a number", optional=not required))
+                cells.append(replace(_number(column), optional=not required))
             elif required:
                 raise DataError(f"{file.name}: column {column!r} holds {kind} values, expected numbers")
-    return _read(file, cells)
+    return _read(file, cells, progress)
 
 
-def _membership(file: _File) -> ArrowStream:
-    file.require("symbol", "start", "end")
-    cells = [_label("symbol"), _day("start"), _day("end")]
-    if "index" in file.kinds:
-        cells.append(_label("index"))
-    return _read(file, cells)
+_SECTOR: Final = ("sector", "industry_l1", "industry")  # what files call it
 
 
-def _sectors(file: _File) -> ArrowStream:
-    column = next((name for name in ("sector", "industry_l1", "industry") if name in file.kinds), "sector")
-    file.require("symbol", column)
-    return _read(file, [_label("symbol"), replace(_label(column), column="sector")])
+def _read_reference(file: _File, table: str, progress: Progress) -> str:
+    """A view of reference data: the columns that the table has, and those that it may have where they are there."""
+    columns, optional = columns_of(table)
+    cells = []
+    for column, kind in columns.items():
+        names = _SECTOR if column == "sector" else (column,)
+        there = next((name for name in names if name in file.kinds), None)
+        if there is None and column in optional:
+            continue
+        file.require(there or column)
+        cells.append(replace(_CELLS[kind](there or column), column=column))
+    return _read(file, cells, progress)
 
 
 def _text(column: str) -> str:
@@ -201,11 +201,21 @@ def _label(column: str) -> _Cell:
     return _Cell(column, _text(column), _text(column), "a name")
 
 
-def _day(column: str) -> _Cell:
+def _number(column: str) -> _Cell:
+    return _Cell(column, _text(column), f"TRY_CAST({_text(column)} AS DOUBLE)", "a number")
+
+
+def _moment(column: str) -> _Cell:
     moment = f"TRY_CAST({_text(column)} AS TIMESTAMP)"
     # Years outside 1-9999 and infinity are dates to DuckDB and to nobody else.
-    day = f"date_trunc('day', {moment}) = {moment} AND year({moment}) BETWEEN 1 AND 9999"
-    return _Cell(column, _text(column), f"CASE WHEN {day} THEN CAST({moment} AS DATE) END", "a date like 2020-12-31")
+    value = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 THEN {moment} END"
+    return _Cell(column, _text(column), value, "a date like 2020-12-31")
+
+
+def _day(column: str) -> _Cell:
+    moment = _moment(column).value
+    value = f"CASE WHEN date_trunc('day', {moment}) = {moment} THEN CAST({moment} AS DATE) END"
+    return _Cell(column, _text(column), value, "a date like 2020-12-31")
 
 
 def _flag(column: str) -> _Cell:
@@ -215,11 +225,14 @@ def _flag(column: str) -> _Cell:
     return _Cell(column, text, value, "true, false, 1 or 0")
 
 
-def _read(file: _File, cells: list[_Cell]) -> ArrowStream:
-    """The columns as typed values, lazily; refused here at the first value that is not as expected."""
+_CELLS: Final = {"VARCHAR": _label, "DATE": _day, "DOUBLE": _number}
+
+
+def _read(file: _File, cells: list[_Cell], progress: Progress) -> str:
+    """A view of the columns as typed values; refused here at the first value that is not as expected."""
     try:
         counted = ", ".join(f"count({cell.text}), count({cell.value})" for cell in cells)
-        [counts] = file.con.execute(f"SELECT {counted} FROM {file.view}").fetchall()  # noqa: S608
+        [counts] = watched(file.con, f"SELECT {counted} FROM {file.view}", progress)  # noqa: S608
         kept = []
         for cell, present, read in zip(cells, counts[::2], counts[1::2], strict=True):
             if cell.optional and read * 2 < present:
@@ -230,7 +243,9 @@ def _read(file: _File, cells: list[_Cell]) -> ArrowStream:
     except duckdb.Error as error:
         raise _unreadable(file.name, error) from error
     columns = ", ".join(f"{cell.value} AS {quoted(cell.column)}" for cell in kept)
-    return file.con.sql(f"SELECT {columns} FROM {file.view}")  # noqa: S608
+    view = f"{file.view}_typed"
+    file.con.execute(f"CREATE VIEW {view} AS SELECT {columns} FROM {file.view}")  # noqa: S608
+    return view
 
 
 def _misfit(file: _File, cell: _Cell, count: int) -> DataError:

@@ -5,9 +5,8 @@ transaction: nobody sees a figure that the log does not hold, and the log cannot
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -23,10 +22,12 @@ from factors.verdict import Check
 from storage import audit
 from storage.engine import reading, writing
 from storage.principal import Principal
+from storage.reference import SIDES, TABLES, whole
 from storage.schema import openings, retirements
-from storage.snapshot import ALL, LIMITS, Snapshot, bars_query, quoted
+from storage.snapshot import ALL, LIMITS, Snapshot, bars_of, bars_query, literal, quoted
 
 Judgement = tuple[Evaluation, Sequence[Check]]
+Judge = Callable[[Frame, Mapping[str, float]], Judgement]
 
 
 class SealedError(AlphaAgentError):
@@ -65,15 +66,14 @@ class Openings:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def open(
-        self, snapshot: Snapshot, factor: Factor, judge: Callable[[Frame], Judgement], *, by: Principal, budget: int
-    ) -> Opening:
-        """Open a snapshot's hold-out for a factor, once: ``judge`` sees its bars, and what it finds is logged.
+    def open(self, snapshot: Snapshot, factor: Factor, judge: Judge, *, by: Principal, budget: int) -> Opening:
+        """Open a snapshot's hold-out for a factor, once, and log what is found.
 
         Args:
             snapshot: the factor's.
             factor: of the library.
-            judge: measures the factor on bars as :meth:`Snapshot.bars` gives them, here without end, and checks it.
+            judge: measures the factor on bars as :meth:`Snapshot.bars` gives them, here without end, and on the returns
+                of delistings by symbol, and checks it.
             by: who asks.
             budget: openings that the team has in a quarter of the calendar, UTC, whatever the market.
 
@@ -86,7 +86,7 @@ class Openings:
             raise NotFoundError(f"market {snapshot.market!r} was imported without a hold-out: nothing can be promoted")
         with reading(self._engine) as connection:
             _check(connection, snapshot, factor, budget, datetime.now(UTC))
-        evaluation, checks = judge(_sealed_bars(snapshot, factor.universe))
+        evaluation, checks = judge(*_sealed_bars(snapshot, factor.universe))
         with writing(self._engine, "openings") as connection:
             # One time for both, or an opening could count in the quarter whose budget it was not checked against.
             now = datetime.now(UTC)
@@ -146,18 +146,19 @@ def _spent(connection: Connection, market: str | None, now: datetime) -> int:
     return connection.scalar(query if market is None else query.where(openings.c.market == market)) or 0
 
 
-def _sealed_bars(snapshot: Snapshot, universe: str) -> Frame:
-    """All bars of a snapshot, in sample and after, as :meth:`Snapshot.bars` gives those in sample."""
+def _sealed_bars(snapshot: Snapshot, universe: str) -> tuple[Frame, Mapping[str, float]]:
+    """All bars and delistings of a snapshot, in sample and after, as :class:`Snapshot` gives those in sample."""
     try:
         # What is spilled is sealed as well: two that read at once must not share a folder, nor others read it.
         with (
             tempfile.TemporaryDirectory(prefix="alphaagent-") as spill,
             duckdb.connect(":memory:", config={**LIMITS, "temp_directory": spill}) as con,
         ):
-            for part in ("insample", "holdout"):
-                con.execute(f"ATTACH '{_escaped(snapshot.path / f'{part}.duckdb')}' AS {part} (READ_ONLY)")
-            con.execute(_joined(snapshot.fields))
-            return to_frame(con.sql(bars_query(snapshot.fields), params=[snapshot.universe(universe), ALL]))
+            for part in SIDES:
+                con.execute(f"ATTACH {literal(snapshot.path / f'{part}.duckdb')} AS {part} (READ_ONLY)")
+            con.execute(_joined(snapshot))
+            bars = to_frame(con.sql(bars_query(snapshot), params=[snapshot.universe(universe), ALL]))
+            return bars, dict(con.execute('SELECT symbol, "return" FROM delistings').fetchall())
     except duckdb.Error as error:
         raise DataError(
             f"the hold-out of market {snapshot.market!r} is damaged: {snapshot.path} cannot be read; "
@@ -165,18 +166,14 @@ def _sealed_bars(snapshot: Snapshot, universe: str) -> Frame:
         ) from error
 
 
-def _escaped(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
-def _joined(fields: Sequence[str]) -> str:
-    """The tables of both files as one; each column by its name, or a file that lacks one would be taken for nulls."""
-    columns = ", ".join(map(quoted, ("date", "symbol", *fields, "adj_factor", "suspended")))
-    # In sample, membership that goes on after the end has lost its end; the hold-out has it whole.
+def _joined(snapshot: Snapshot) -> str:
+    """The tables of both sides as one; each column by its name, or a file that lacks one would be taken for nulls."""
+    listed = ("date", "symbol", *snapshot.fields, "adj_factor", "suspended", *(["limited"] if snapshot.limited else []))
+    columns = ", ".join(map(quoted, listed))
+    bars = " UNION ALL ".join(f"SELECT {columns} {bars_of(snapshot.path, side)}" for side in SIDES)
     return f"""
-        CREATE TEMP VIEW bars AS
-            SELECT {columns} FROM insample.bars UNION ALL SELECT {columns} FROM holdout.bars;
-        CREATE TEMP VIEW membership AS
-            FROM insample.membership WHERE "end" IS NOT NULL UNION ALL BY NAME FROM holdout.membership;
-        CREATE TEMP VIEW sectors AS FROM holdout.sectors
+        CREATE TEMP VIEW bars AS {bars};
+        CREATE TEMP TABLE instruments AS
+            SELECT symbol, arg_min(adj_factor, date) AS adj_factor FROM bars GROUP BY symbol;
+        {"".join(f"CREATE TEMP VIEW {name} AS {whole(name)};" for name in TABLES)}
     """  # noqa: S608 - only quoted column names are spliced in

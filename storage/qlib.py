@@ -1,7 +1,6 @@
 """The tree of a qlib data set: a calendar, who was in which index when, and for each symbol a file of each field."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
@@ -9,26 +8,13 @@ from typing import Final
 import duckdb
 
 from factors.errors import DataError
-from factors.frame import ArrowStream, PlainStream
+from factors.frame import PlainStream
 from factors.qlib import unpacked
-from storage.snapshot import quoted
+from storage.snapshot import insert_rows, quoted
 from storage.staging import REQUIRED
 
 _EVERYTHING: Final = "all"  # the file of instruments that is no index
 _SUFFIX: Final = ".day.bin"
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """A qlib data set of daily bars, as :func:`storage.markets.publish` takes it.
-
-    Attributes:
-        bars: as they were traded, with ``adj_factor``.
-        membership: of its indices, ``None`` where it names none.
-    """
-
-    bars: ArrowStream
-    membership: ArrowStream | None
 
 
 def is_tree(path: Path) -> bool:
@@ -36,8 +22,8 @@ def is_tree(path: Path) -> bool:
     return (path / "calendars").is_dir() and (path / "features").is_dir()
 
 
-def read_tree(con: duckdb.DuckDBPyConnection, path: Path, tell: Callable[[str], object]) -> Tree:
-    """Read a tree into tables of a database, and say what is there.
+def read_tree(con: duckdb.DuckDBPyConnection, path: Path, tell: Callable[[str], object]) -> dict[str, str]:
+    """Read a tree into tables of a database, and say what is there; their names by what they hold.
 
     Raises:
         DataError: a file is missing, or cannot be.
@@ -57,14 +43,13 @@ def read_tree(con: duckdb.DuckDBPyConnection, path: Path, tell: Callable[[str], 
         symbols += 1
     con.execute('CREATE TABLE members ("index" VARCHAR, symbol VARCHAR, start DATE, "end" DATE)')
     rows = [*_membership(path / "instruments", calendar[-1])]
-    if rows:
-        con.executemany("INSERT INTO members VALUES (?, ?, ?, ?)", rows)
+    insert_rows(con, "members", rows)
     indices = sorted({index for index, *_ in rows})
     tell(
         f"layout qlib, told from its folders calendars and features: {symbols} symbols, "
         f"{len(calendar)} days from {calendar[0]} to {calendar[-1]}, indices: {', '.join(indices) or 'none'}"
     )
-    return Tree(con.table("tree"), con.table("members") if rows else None)
+    return {"bars": "tree", **({"membership": "members"} if rows else {})}
 
 
 def _symbols(folder: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -1,31 +1,30 @@
-"""Staging: bars, membership and sectors on their way to becoming a snapshot.
+"""Staging: bars on their way to becoming a snapshot.
 
-1. ``stage`` loads the three streams into an in-memory database and refuses what cannot be right.
-2. ``settle`` decides the split dates; with the names of fields and universes that are known by the end of valid
-   (``known_by``) they are the version's settings.
-3. ``content_hash`` turns settings and rows into the version's id, whatever the order of rows and columns was.
-4. ``write`` lays the rows down in two files, in-sample and hold-out.
+1. ``stage_bars`` loads them into the table ``bars`` and refuses what cannot be right.
+2. ``mark_limited`` finds those that a rule set lets nobody trade.
+3. ``settle`` decides the split dates; with the names of fields and universes that are known by the end of valid they
+   are the version's settings.
 """
 
-import hashlib
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from typing import Final
 
 import duckdb
 
 from factors.columns import PRICES
 from factors.errors import DataError, SettingError
-from factors.frame import ArrowStream, PlainStream
 from storage.snapshot import ALL, quoted
+from storage.trading_rules import RuleSet
+from storage.watch import Progress, watched
 
-REQUIRED = ("open", "high", "low", "close", "volume")
-FIELD = re.compile(r"[a-z_][a-z0-9_]*")
-RESERVED = {"date", "symbol", "adj_factor", "suspended", "member", "sector", "return"}
+REQUIRED: Final = ("open", "high", "low", "close", "volume")
+FIELD: Final = re.compile(r"[a-z_][a-z0-9_]*")
+RESERVED: Final = {"date", "symbol", "adj_factor", "suspended", "limited", "member", "sector", "return"}
+RECENT: Final = 30  # days that the close before may be old for a limit to be known
 
-_FORMAT = 2
+_NOTHING: Final = 1e-6  # of a tick: what a half may lack of itself in binary digits, and is rounded up all the same
 _NUMERIC = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*)")
 
 
@@ -39,6 +38,7 @@ class Settings:
     valid_end: date
     holdout: bool
     synthetic: bool
+    trading_rules: str
 
 
 def numeric(kind: str) -> bool:
@@ -46,32 +46,104 @@ def numeric(kind: str) -> bool:
     return _NUMERIC.fullmatch(kind) is not None
 
 
-def stage(
-    con: duckdb.DuckDBPyConnection,
-    bars: ArrowStream,
-    membership: ArrowStream | None,
-    sectors: ArrowStream | None,
-) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """Load the tables ``bars``, ``membership`` and ``sectors``; return the fields, some empty, and the universes.
+def typed(con: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
+    """The DuckDB type of each column of a view."""
+    opened = con.table(view)
+    return dict(zip(opened.columns, map(str, opened.types), strict=True))
 
-    Bars that are there more than once count once; returned as well is how many were left out.
+
+def stage_bars(con: duckdb.DuckDBPyConnection, view: str, progress: Progress) -> int:
+    """Load a view of bars into the table ``bars``, sorted by date and symbol; return how many repeated ones went.
+
+    Symbols become the instruments that they stood for, by the table ``tickers``. Bars that are there more than once
+    count once. ``date`` is a DATE, or a TIMESTAMP where a symbol has several bars on a day.
 
     Raises:
         DataError: the rows cannot be a market.
     """
-    fields, repeated = _stage_bars(con, bars)
-    universes = _stage_membership(con, membership)
-    con.execute("CREATE TABLE sectors (symbol VARCHAR, sector VARCHAR)")
-    if sectors is not None:
-        con.register("source", PlainStream(sectors))
-        con.execute("INSERT INTO sectors SELECT DISTINCT symbol, sector FROM source WHERE sector IS NOT NULL")
-        con.unregister("source")
-        _refuse(
-            con,
-            "{count} symbols have more than one sector, the first is {symbol}",
-            "SELECT symbol FROM sectors GROUP BY symbol HAVING count(*) > 1",
-        )
-    return fields, universes, repeated
+    kinds = typed(con, view)
+    extras = [
+        name
+        for name in sorted(kinds)
+        if name not in {*REQUIRED, *RESERVED} and FIELD.fullmatch(name) and numeric(kinds[name])
+    ]
+    suspended = "coalesce(suspended, false)" if "suspended" in kinds else "false"
+
+    def finite(name: str) -> str:
+        column = f"CAST({quoted(name)} AS DOUBLE)"
+        # Vendors write 0 for the price of a suspended day; taken at its word it would be a total loss.
+        missing = f"{suspended} AND {column} <= 0" if name in PRICES else "false"
+        return f"CASE WHEN isfinite({column}) AND NOT ({missing}) THEN {column} END AS {quoted(name)}"
+
+    factor = finite("adj_factor") if "adj_factor" in kinds else "1.0::DOUBLE AS adj_factor"
+    moment = "DATE" if kinds["date"] == "DATE" else "TIMESTAMP"
+    renamed = con.execute("FROM tickers LIMIT 1").fetchall()
+    source = f"(SELECT source.* {_INSTRUMENT} FROM {view} AS source {_STOOD_FOR})" if renamed else view  # noqa: S608
+    watched(
+        con,
+        f"""
+        CREATE TABLE bars AS
+        SELECT CAST(date AS {moment}) AS date, CAST(symbol AS VARCHAR) AS symbol,
+            {", ".join(map(finite, [*REQUIRED, *extras]))}, {factor}, {suspended} AS suspended
+        FROM {source} ORDER BY 1, 2
+        """,  # noqa: S608 - only quoted column names are spliced in
+        progress,
+    )
+    repeated = _drop_repeated(con)
+    if moment == "TIMESTAMP":
+        _settle_moment(con)
+    _check_bars(con)
+    return repeated
+
+
+_INSTRUMENT: Final = "REPLACE (coalesce(tickers.instrument, source.symbol) AS symbol)"
+_STOOD_FOR: Final = """
+    LEFT JOIN tickers ON tickers.symbol = source.symbol
+    AND (tickers.start IS NULL OR tickers.start <= source.date)
+    AND (tickers."end" IS NULL OR source.date < tickers."end")
+"""
+
+
+def mark_limited(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
+    """Give bars the column ``limited``: they open or close at the price limit of a rule set, where it has limits.
+
+    A limit is measured from the close of the instrument's day before, adjusted for rights as the exchange does; both
+    are rounded to the tick, halves up. Without a close of the last :data:`RECENT` days none is known. A price that is
+    beyond it by more than a tenth of the band shows that there was none, as on first days and after reorganizations, or
+    that the factor is wrong.
+    """
+    if not rules.bands:
+        return
+    columns = con.table("bars").columns
+    treated = "coalesce(any_value(st), 0) <> 0" if "st" in columns else "false"
+    widths = " ".join(f"WHEN {band.where} THEN {band.width}" for band in rules.bands)
+    half = rules.tick / 2
+    con.execute("ALTER TABLE bars ADD COLUMN limited BOOLEAN DEFAULT false")
+    con.execute(
+        f"""
+        UPDATE bars SET limited = true FROM (
+            SELECT symbol, day, before * width / 10 * {rules.tick} AS slack,
+                round(before * (1 - width) + {_NOTHING}) * {rules.tick} AS floor,
+                round(before * (1 + width) + {_NOTHING}) * {rules.tick} AS ceiling
+            FROM (
+                SELECT symbol, day, CASE {widths} END AS width,
+                    CASE WHEN day - lag(day) OVER days <= {RECENT} THEN
+                        round(lag(close) OVER days * lag(adj_factor) OVER days / adj_factor / {rules.tick} + {_NOTHING})
+                    END AS before
+                FROM (
+                    SELECT symbol, CAST(date AS DATE) AS day, arg_max(close, date) AS close,
+                        arg_max(adj_factor, date) AS adj_factor, {treated} AS st
+                    FROM bars WHERE close IS NOT NULL GROUP BY ALL
+                ) WINDOW days AS (PARTITION BY symbol ORDER BY day)
+            ) WHERE before IS NOT NULL
+        ) AS band
+        WHERE bars.symbol = band.symbol AND CAST(bars.date AS DATE) = band.day
+            AND (
+                greatest(open, close) BETWEEN ceiling - {half} AND ceiling + slack + {half}
+                OR least(open, close) BETWEEN floor - slack - {half} AND floor + {half}
+            )
+        """  # noqa: S608 - numbers and conditions of the rule set
+    )
 
 
 def settle(
@@ -85,7 +157,9 @@ def settle(
         SettingError: a date is missing, or given where it has no meaning.
         DataError: the data leave a split empty.
     """
-    calendar: list[date] = [day for (day,) in con.execute("SELECT DISTINCT date FROM bars ORDER BY date").fetchall()]
+    calendar: list[date] = [
+        day for (day,) in con.execute("SELECT DISTINCT CAST(date AS DATE) AS day FROM bars ORDER BY day").fetchall()
+    ]
     first, last = calendar[0], calendar[-1]
     span = f"the data run from {first} to {last}, {len(calendar)} dates"
     if holdout:
@@ -104,136 +178,47 @@ def settle(
     return train_end, last
 
 
-def known_by(
-    con: duckdb.DuckDBPyConnection, fields: tuple[str, ...], universes: tuple[str, ...], day: date
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The fields that have a value, and the universes that have a member, by that day; other columns are dropped."""
+def known_fields(con: duckdb.DuckDBPyConnection, fields: tuple[str, ...], day: date) -> tuple[str, ...]:
+    """The fields that have a value by that day; other columns are dropped."""
     extras = [name for name in fields if name not in REQUIRED]
     counted = ", ".join(f"count({quoted(name)})" for name in ["close", *extras])
-    [(_, *counts)] = con.execute(f"SELECT {counted} FROM bars WHERE date <= ?", [day]).fetchall()  # noqa: S608
+    [(_, *counts)] = con.execute(
+        f"SELECT {counted} FROM bars WHERE date < CAST(? AS DATE) + 1",  # noqa: S608
+        [day],
+    ).fetchall()
     later = [name for name, count in zip(extras, counts, strict=True) if count == 0]
     for name in later:
         con.execute(f"ALTER TABLE bars DROP COLUMN {quoted(name)}")
+    return tuple(name for name in fields if name not in later)
+
+
+def known_universes(con: duckdb.DuckDBPyConnection, universes: tuple[str, ...], day: date) -> tuple[str, ...]:
+    """The universes that have a member by that day."""
     begun = "SELECT DISTINCT universe FROM membership WHERE start IS NULL OR start <= ?"
     known = {ALL, *(name for (name,) in con.execute(begun, [day]).fetchall())}
-    return (
-        tuple(name for name in fields if name not in later),
-        tuple(name for name in universes if name in known),
-    )
+    return tuple(name for name in universes if name in known)
 
 
-def content_hash(con: duckdb.DuckDBPyConnection, settings: Settings) -> str:
-    """Sixteen hexadecimal digits that change with any setting and with the last bit of any value."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, asdict(settings)], default=str).encode())
-    for rows in (
-        "SELECT DISTINCT symbol FROM bars ORDER BY ALL",
-        "SELECT DISTINCT CAST(COLUMNS(*) AS VARCHAR) FROM membership ORDER BY ALL",
-        "FROM sectors ORDER BY ALL",
-    ):
-        digest.update(json.dumps(con.execute(rows).fetchall()).encode())
-    con.execute("CREATE TYPE symbols AS ENUM (SELECT DISTINCT symbol FROM bars ORDER BY symbol)")
-    columns = [
-        "CAST(date - DATE '1970-01-01' AS INTEGER)",
-        "CAST(enum_code(CAST(symbol AS symbols)) AS INTEGER)",
-        *(f"coalesce({quoted(name)}, CAST('nan' AS DOUBLE))" for name in (*settings.fields, "adj_factor")),
-        "suspended",
-    ]
-    # A table is read in the order it was filled, so the bytes of the columns line up. Hashing rows as text
-    # would be ten times slower.
-    for column in columns:
-        digest.update(con.sql(f"SELECT {column} AS cells FROM bars").fetchnumpy()["cells"].tobytes())  # noqa: S608
-    return digest.hexdigest()[:16]
-
-
-def write(con: duckdb.DuckDBPyConnection, version: Path, settings: Settings) -> None:
-    """Create ``insample.duckdb`` and, with a hold-out, ``holdout.duckdb`` in the folder ``version``."""
-    cut = [settings.valid_end]
-    # DuckDB writes whole blocks, and what its compressed segments leave unused holds whatever memory held before:
-    # rows of the hold-out.
-    con.execute("SET force_compression = 'uncompressed'")
-    con.execute("ATTACH ? AS part", [str(version / "insample.duckdb")])
-    con.execute("CREATE TABLE part.bars AS FROM bars WHERE date <= ?", cut)
-    con.execute(
-        """
-        CREATE TABLE part.membership AS
-        SELECT universe, symbol, start, CASE WHEN "end" <= $1 THEN "end" END AS "end"
-        FROM membership WHERE start IS NULL OR start <= $1 ORDER BY ALL
-        """,
-        cut,
-    )
-    con.execute("CREATE TABLE part.sectors AS FROM sectors SEMI JOIN part.bars USING (symbol) ORDER BY symbol")
-    con.execute(
-        """
-        CREATE TABLE part.meta AS
-        SELECT $1::DATE AS train_end, $2::DATE AS valid_end, min(date) AS first_date, max(date) AS last_date,
-            $3::BOOLEAN AS has_holdout, $4::VARCHAR[] AS fields, $5::VARCHAR[] AS universes,
-            $6::BOOLEAN AS synthetic, count(DISTINCT symbol) AS instruments, count(*) AS rows
-        FROM part.bars
-        """,
-        [
-            settings.train_end,
-            settings.valid_end,
-            settings.holdout,
-            list(settings.fields),
-            list(settings.universes),
-            settings.synthetic,
-        ],
-    )
-    con.execute("DETACH part")
-    con.execute("SET force_compression = 'auto'")
-    if settings.holdout:
-        con.execute("ATTACH ? AS part", [str(version / "holdout.duckdb")])
-        con.execute("CREATE TABLE part.bars AS FROM bars WHERE date > ?", cut)
-        con.execute(
-            'CREATE TABLE part.membership AS FROM membership WHERE "end" IS NULL OR "end" > ? ORDER BY ALL',
-            cut,
-        )
-        con.execute("CREATE TABLE part.sectors AS FROM sectors ORDER BY symbol")
-        con.execute("DETACH part")
-
-
-def _stage_bars(con: duckdb.DuckDBPyConnection, bars: ArrowStream) -> tuple[tuple[str, ...], int]:
-    con.register("source", PlainStream(bars))
-    source = con.table("source")
-    kinds = dict(zip(source.columns, map(str, source.types), strict=True))
-    extras = [
-        name
-        for name in sorted(kinds)
-        if name not in {*REQUIRED, *RESERVED} and FIELD.fullmatch(name) and numeric(kinds[name])
-    ]
-    suspended = "coalesce(suspended, false)" if "suspended" in kinds else "false"
-
-    def finite(name: str) -> str:
-        column = f"CAST({quoted(name)} AS DOUBLE)"
-        # Vendors write 0 for the price of a suspended day; taken at its word it would be a total loss.
-        missing = f"{suspended} AND {column} <= 0" if name in PRICES else "false"
-        return f"CASE WHEN isfinite({column}) AND NOT ({missing}) THEN {column} END AS {quoted(name)}"
-
-    factor = finite("adj_factor") if "adj_factor" in kinds else "1.0::DOUBLE AS adj_factor"
-    con.execute(
-        f"""
-        CREATE TABLE bars AS
-        SELECT CAST(date AS DATE) AS date, CAST(symbol AS VARCHAR) AS symbol,
-            {", ".join(map(finite, [*REQUIRED, *extras]))}, {factor}, {suspended} AS suspended
-        FROM source ORDER BY 1, 2
-        """  # noqa: S608 - only quoted column names are spliced in
-    )
-    con.unregister("source")
-    repeated = _drop_repeated(con)
-    _check_bars(con)
-    return (*REQUIRED, *extras), repeated
+# The table is sorted, so that what is there twice is neighbours: a look at the row before takes no memory, while groups
+# would be as many as there are bars.
+_TWICE: Final = """
+    SELECT DISTINCT date, symbol FROM (
+        SELECT date, symbol, date IS NOT DISTINCT FROM lag(date) OVER ()
+            AND symbol IS NOT DISTINCT FROM lag(symbol) OVER () AND row_number() OVER () > 1 AS again
+        FROM bars
+    ) WHERE again
+"""
 
 
 def _drop_repeated(con: duckdb.DuckDBPyConnection) -> int:
     """Leave one of each bar that is there more than once with the same values; how many went."""
     columns = ", ".join(map(quoted, con.table("bars").columns))
-    twice = "SELECT date, symbol FROM bars GROUP BY ALL HAVING count(*) > 1"
     [(count,)] = con.execute(
         f"""
         DELETE FROM bars WHERE rowid IN (
             SELECT rowid FROM (
                 SELECT rowid, row_number() OVER (PARTITION BY {columns} ORDER BY rowid) AS place
-                FROM bars SEMI JOIN ({twice}) AS twice USING (date, symbol)
+                FROM bars SEMI JOIN ({_TWICE}) AS twice USING (date, symbol)
             ) WHERE place > 1
         )
         """  # noqa: S608 - only quoted column names are spliced in
@@ -241,60 +226,50 @@ def _drop_repeated(con: duckdb.DuckDBPyConnection) -> int:
     return int(count)
 
 
+def _settle_moment(con: duckdb.DuckDBPyConnection) -> None:
+    """Let midnights be dates, where all are."""
+    [(timed,)] = con.execute("SELECT count(*) FROM bars WHERE CAST(date AS DATE) <> date").fetchall()
+    if not timed:
+        con.execute("ALTER TABLE bars ALTER date TYPE DATE")
+        return
+    several = "SELECT 1 FROM bars GROUP BY symbol, CAST(date AS DATE) HAVING count(*) > 1 LIMIT 1"
+    if not con.execute(several).fetchall():
+        refuse(
+            con,
+            "{count} bars have a time of day though no symbol has two bars on a day, the first is {date} {symbol}; "
+            "expected dates like 2020-12-31",
+            "SELECT date, symbol FROM bars WHERE CAST(date AS DATE) <> date",
+        )
+
+
 def _check_bars(con: duckdb.DuckDBPyConnection) -> None:
     if not con.execute("FROM bars LIMIT 1").fetchall():
         raise DataError("no bars: expected at least one row")
-    _refuse(con, "{count} rows have no symbol", "SELECT symbol FROM bars WHERE symbol IS NULL")
-    _refuse(
+    refuse(con, "{count} rows have no symbol", "SELECT symbol FROM bars WHERE symbol IS NULL")
+    refuse(
         con,
         "{count} rows have no date, the first is of {symbol}",
         "SELECT symbol FROM bars WHERE date IS NULL",
     )
-    _refuse(
+    refuse(
         con,
         "{count} pairs of date and symbol occur more than once, the first is {date} {symbol}",
-        "SELECT date, symbol FROM bars GROUP BY date, symbol HAVING count(*) > 1",
+        _TWICE,
     )
-    _refuse(
+    refuse(
         con,
         "{count} rows have an adj_factor that is missing or not positive, the first is {date} {symbol}",
         "SELECT date, symbol FROM bars WHERE adj_factor IS NULL OR adj_factor <= 0",
     )
-    _refuse(
+    refuse(
         con,
         "{count} rows that are not suspended have a close that is not positive, the first is {date} {symbol}",
         "SELECT date, symbol FROM bars WHERE close <= 0",
     )
 
 
-def _stage_membership(con: duckdb.DuckDBPyConnection, membership: ArrowStream | None) -> tuple[str, ...]:
-    con.execute('CREATE TABLE membership (universe VARCHAR, symbol VARCHAR, start DATE, "end" DATE)')
-    if membership is None:
-        return (ALL,)
-    con.register("source", PlainStream(membership))
-    source = con.table("source")
-    kinds = dict(zip(source.columns, map(str, source.types), strict=True))
-    universe = """coalesce("index", 'members')""" if "index" in kinds else "'members'"
-    # A stream may leave a column of nothing but nulls without a type, and such columns cannot be read.
-    start, end = ("NULL" if kinds[name] == '"NULL"' else quoted(name) for name in ("start", "end"))
-    con.execute(f"INSERT INTO membership SELECT {universe}, symbol, {start}, {end} FROM source")  # noqa: S608
-    con.unregister("source")
-    _refuse(
-        con,
-        "{count} rows of the membership have no symbol",
-        "SELECT symbol FROM membership WHERE symbol IS NULL",
-    )
-    universes = con.execute("SELECT universe FROM membership GROUP BY universe ORDER BY min(rowid)").fetchall()
-    names = tuple(name for (name,) in universes)
-    if ALL in names:
-        raise DataError(f"the membership has an index named {ALL!r}, which is the name of the whole market; rename it")
-    if not con.execute("FROM membership SEMI JOIN bars USING (symbol) LIMIT 1").fetchall():
-        raise DataError("no symbol of the membership has a bar; expected symbols spelled as in the bars")
-    return (*names, ALL)
-
-
-def _refuse(con: duckdb.DuckDBPyConnection, message: str, query: str) -> None:
-    """Raise with the number of rows that the query finds, and with its first row's columns."""
+def refuse(con: duckdb.DuckDBPyConnection, message: str, query: str) -> None:
+    """Raise a DataError with the number of rows that the query finds, and with its first row's columns."""
     found = con.sql(query)
     example = found.order("ALL").limit(1).fetchall()
     if example:

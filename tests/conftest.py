@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -26,6 +26,7 @@ from factors.demo_market import demo_market
 from factors.expression import Field
 from storage.ingest import import_market
 from storage.markets import publish
+from storage.sources.source import SourceName
 from tests import postgres as postgresql
 
 ROOT = Path(__file__).parents[1]
@@ -162,6 +163,23 @@ def peer():
 
 
 @pytest.fixture(scope="session")
+def calendars():
+    """Calendars of exchanges are there."""
+    if importlib.util.find_spec("exchange_calendars") is None:
+        _unavailable("calendars", "exchange_calendars is not installed (pip install alphaagent[calendars])")
+
+
+@pytest.fixture(scope="session")
+def sources():
+    """The names of the libraries of live market data, all of which are installed."""
+    names = get_args(SourceName)
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            _unavailable("sources", f"{name} is not installed (pip install alphaagent[sources])")
+    return names
+
+
+@pytest.fixture(scope="session")
 def real_markets(tmp_path_factory, shared_data):
     """A home with the real markets ``us`` and ``cn``, hold-out from 2019; not to be changed."""
     home = tmp_path_factory.mktemp("real")
@@ -174,6 +192,8 @@ def real_markets(tmp_path_factory, shared_data):
             sectors=shared_data / f"{sectors}.parquet",
             train_end=date(2016, 12, 31),
             valid_end=date(2018, 12, 31),
+            rules=name,
+            accept=["adjustment"],
         )
     return home
 

@@ -17,13 +17,19 @@ LIBRARIES = {
     "scipy": "factors",
     "duckdb": "storage",
     "sqlalchemy": "storage",
+    "exchange_calendars": "storage",
     "alembic": "storage",
     "langgraph": "graphs",
     "langchain_core": "graphs",
     "langchain_openai": "graphs",
     "openai": "graphs",
     "httpx2": "app graphs",
-    "tenacity": "graphs",
+    "tenacity": "graphs storage",
+    "yfinance": "storage",
+    "baostock": "storage",
+    "akshare": "storage",
+    "ccxt": "storage",
+    "requests": "storage",
     "psycopg": "graphs storage",
     "psycopg_pool": "graphs",
     "dbos": "app",
@@ -78,6 +84,14 @@ def test_only_declared_libraries_are_imported():
         assert not foreign, f"{path} imports {foreign}"
 
 
+def test_libraries_of_live_data_are_imported_where_one_is_opened_alone():
+    libraries = {"yfinance", "baostock", "akshare", "ccxt", "requests"}
+    for _, path in MODULES:
+        if libraries & set(imported(path)):
+            assert path.parent == ROOT / "storage" / "sources", path
+            assert path.stem in libraries, path
+
+
 def test_modules_are_nouns_or_verbs():
     for _, path in MODULES:
         assert path.stem not in SHAPELESS, path
@@ -102,8 +116,8 @@ def test_the_lock_is_pinned_hashed_and_names_no_host():
 
 # the seal of the hold-out
 
-WRITES, OPENS, KEEPS, ASKS = "storage/staging.py", "storage/openings.py", "storage/records.py", "app/promotion.py"
-SEALED = {"storage.markets", "storage.snapshot", "storage.openings", "storage.staging", "storage.ingest"}
+WRITES, OPENS, KEEPS, ASKS = "storage/draft.py", "storage/openings.py", "storage/records.py", "app/promotion.py"
+SEALED = {f"storage.{name}" for name in ("markets", "snapshot", "openings", "draft", "ingest")}
 TOLD = {"of_factor", "spent", "statuses"}  # what the log of openings says of itself, to people alone
 
 

@@ -16,6 +16,20 @@ from factors.parse import parse
 from storage.markets import open_market
 
 
+def limited(band):
+    """Whether a bar opens or closes at its price limit, all of one band until 2018; bars by symbol and date."""
+    price, factor, day = pl.col("close").cast(pl.Float64), pl.col("adj_factor").cast(pl.Float64), pl.col("date")
+    before = (price.shift(1) * factor.shift(1)).over("symbol") / factor
+    known = (day - day.shift(1).over("symbol")).dt.total_days() <= 30
+    cents = (before * 100 + 1e-6).round(0)
+    upper, lower = ((cents * (1 + way * band) + 1e-6).round(0) / 100 for way in (1, -1))
+    slack = cents * band / 1000 + 0.005
+    prices = pl.col("open").cast(pl.Float64), price
+    highest, lowest = pl.max_horizontal(*prices), pl.min_horizontal(*prices)
+    at = highest.is_between(upper - 0.005, upper + slack) | lowest.is_between(lower - slack, lower + 0.005)
+    return (known & at).fill_null(value=False)
+
+
 def weekly_reversal(shared_data, market, index):
     """Daily IC and rank IC of ``-TS_PCTCHANGE($close, 5)`` in 2010-2016, from the raw files by Polars and SciPy.
 
@@ -23,8 +37,8 @@ def weekly_reversal(shared_data, market, index):
     """
     bars = pl.read_parquet(shared_data / f"{market}_daily_dev.parquet").filter(pl.col("date") <= date(2018, 12, 31))
     adjusted = pl.col("close").cast(pl.Float64) * (pl.col("adj_factor").cast(pl.Float64) if market == "cn" else 1)
-    live = ~pl.col("suspended") if market == "cn" else pl.lit(value=True)
-    bars = bars.select("date", "symbol", close=adjusted, live=live)
+    live = ~pl.col("suspended") & ~limited(0.1) if market == "cn" else pl.lit(value=True)
+    bars = bars.sort("symbol", "date").select("date", "symbol", close=adjusted, live=live)
     symbols = sorted(bars["symbol"].unique())
 
     def wide(column):

@@ -45,7 +45,7 @@ def records(tmp_path_factory):
     with Records.open(f"sqlite:///{home}/records.sqlite") as opened:
         factor = accepted(opened, snapshot)
         failed = evaluation_of(factor), [at_least("t_stat", 0.0, 1.0, "too weak")]
-        opened.openings.open(snapshot, factor, lambda _: failed, by=Principal("ada", "admin"), budget=10)
+        opened.openings.open(snapshot, factor, lambda *_: failed, by=Principal("ada", "admin"), budget=10)
         opened.retirements.retire(factor.id, Principal("ada", "admin"))
         series = np.array([0.1, np.nan])
         opened.ledger.measured(question, lambda: Measurement({"train": METRICS}, EVIDENCE, series), user="ada")

@@ -2,11 +2,11 @@
 
 from datetime import date, timedelta
 
-import duckdb
 import polars as pl
 import pytest
 
 from storage.markets import publish
+from tests.versions import columns, content
 
 DAYS = [date(2020, 1, 1) + timedelta(number) for number in range(30)]
 SEALED = {"train_end": DAYS[9], "valid_end": DAYS[19]}
@@ -29,10 +29,8 @@ def test_a_column_without_a_value_in_sample_is_no_field(tmp_path, bars):
     assert fields(sealed) == ["day_19", "day_3"]
     assert {"day_20", "day_29"}.isdisjoint(sealed.bars("all").columns)
     for part in ("insample", "holdout"):
-        with duckdb.connect(sealed.path / f"{part}.duckdb", read_only=True) as con:
-            columns = [name for name, *_ in con.execute("DESCRIBE bars").fetchall()]
-        assert [name for name in columns if name.startswith("day_")] == ["day_19", "day_3"]
-    assert b"day_2" not in (sealed.path / "insample.duckdb").read_bytes()
+        assert [name for name in columns(sealed.path, part) if name.startswith("day_")] == ["day_19", "day_3"]
+    assert b"day_2" not in content(sealed.path, "insample")
     whole = publish(tmp_path, "whole", bars, train_end=DAYS[9], holdout=False)
     assert fields(whole) == ["day_19", "day_20", "day_29", "day_3"]
 
@@ -45,6 +43,6 @@ def test_an_index_that_begins_after_the_end_is_no_universe(tmp_path, bars):
     )
     sealed = publish(tmp_path, "m", bars, membership=membership, **SEALED)
     assert sealed.universes == ("early", "last", "always", "all")
-    assert b"late" not in (sealed.path / "insample.duckdb").read_bytes()
+    assert b"late" not in content(sealed.path, "insample")
     whole = publish(tmp_path, "whole", bars, membership=membership, train_end=DAYS[9], holdout=False)
     assert whole.universes == ("early", "last", "next", "late", "always", "all")

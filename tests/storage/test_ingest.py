@@ -1,13 +1,11 @@
-import math
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
-import duckdb
 import polars as pl
 import pytest
 
 from factors.errors import DataError, SettingError
 from storage.ingest import import_market
-from storage.markets import list_markets, open_market
+from storage.markets import open_market
 
 HEADER = "date,symbol,open,high,low,close,volume"
 
@@ -195,13 +193,9 @@ BAD_BARS = {
     "d2.csv: row 4: date is 'soon', expected a date like 2020-12-31 .and 1 more.": text(
         make_bars(), date={4: "soon", 7: "later"}
     ),
-    "d3.csv: row 1: date is '2020-01-01 09:30:00'": text(make_bars(), date={1: "2020-01-01 09:30:00"}),
     "d4.csv: row 1: date is 'infinity'": text(make_bars(), date={1: "infinity"}),
     "d5.csv: row 1: date is '294000-01-01'": text(make_bars(), date={1: "294000-01-01"}),
     "d6.parquet: row 1: date is '20200101'": make_bars().with_columns(date=pl.lit(20200101)),
-    "d7.parquet: row 1: date is '2020-01-01 09:30:00'": make_bars().with_columns(
-        date=pl.lit(datetime(2020, 1, 1, 9, 30))  # noqa: DTZ001
-    ),
     "n.csv: row 20: close is '1,5', expected a number": text(make_bars(), close={20: '"1,5"'}),
     "n2.csv: row 2: volume is 'N/A', expected a number": text(make_bars(), volume={2: "N/A"}),
     "n3.csv: row 5: extra is '-', expected a number": text(
@@ -244,7 +238,10 @@ BAD_EXTRAS = {
     "no symbol of the membership has a bar": ("membership", "symbol,start,end\na,2020-01-01,\n"),
     "m.csv: no rows below": ("membership", "symbol,start,end\n"),
     "m.csv: no column 'sector'; found symbol, group": ("sectors", "symbol,group\nA,1\n"),
-    "1 symbols have more than one sector, the first is A": ("sectors", "symbol,sector\nA,x\nA,y\nB,x\nB,x\n"),
+    "1 symbols have more than one sector on one day, the first is A": (
+        "sectors",
+        "symbol,sector\nA,x\nA,y\nB,x\nB,x\n",
+    ),
 }
 
 
@@ -279,38 +276,7 @@ def test_a_damaged_parquet_file_is_refused(tmp_path):
     assert not (tmp_path / "root").exists()
 
 
-def test_real_markets_are_imported_whole(real_markets):
-    cn, us = list_markets(real_markets)
-    assert (us.instruments, us.rows, us.last_date) == (483, 1042368, date(2018, 12, 31))
-    assert (cn.instruments, cn.rows, cn.last_date) == (798, 1544389, date(2018, 12, 28))
-    assert us.universes == ("sp500", "all")
-    assert cn.universes == ("csi300", "csi500", "all")
-    for snapshot, total in ((us, 1414836), (cn, 2153898)):
-        with duckdb.connect(snapshot.path / "holdout.duckdb", read_only=True) as con:
-            [(first, rows)] = con.execute("SELECT min(date), count(*) FROM bars").fetchall()
-        assert first == date(2019, 1, 2)
-        assert rows + snapshot.rows == total
-
-
-def test_a_real_index_keeps_its_size_when_members_are_replaced(real_markets):
-    bars = open_market(real_markets, "cn").bars("csi300")
-    sizes = bars.filter("member").group_by("date").len()["len"]
-    assert (sizes.min(), sizes.max()) == (279, 289)
-    assert bars.select("date", "symbol").is_unique().all()
-    assert bars.filter("member")["sector"].null_count() < 0.1 * bars["member"].sum()
-
-
-def test_real_prices_are_continuous_over_a_split(real_markets, shared_data):
-    split = date(2016, 5, 23)  # 10 shares became 20
-    raw = pl.read_parquet(shared_data / "cn_daily_dev.parquet").filter(symbol="SH600008").sort("date")
-    adjusted = open_market(real_markets, "cn").bars("all").filter(symbol="SH600008")
-
-    def moved(bars, column):
-        return bars.with_columns(pl.col(column).pct_change()).filter(date=split)[column].item()
-
-    assert moved(raw, "close") < -0.49
-    assert abs(moved(adjusted, "close")) < 0.03
-    assert adjusted["close"][0] == raw["close"][0]
-    ratio = raw.filter(date=split)["adj_factor"].item() / raw["adj_factor"][0]
-    shares = raw.filter(date=split)["volume"].item()
-    assert math.isclose(adjusted.filter(date=split)["volume"].item(), shares / ratio, rel_tol=1e-6)
+def test_a_time_of_day_on_daily_bars_is_refused(tmp_path):
+    odd = text(make_bars(), date={1: "2020-01-01 09:30:00"})
+    with pytest.raises(DataError, match="1 bars have a time of day though no symbol has two bars on a day"):
+        load(tmp_path, odd)

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 
-import duckdb
 import polars as pl
 import pytest
 
 from factors.errors import DataError, NotFoundError, SettingError
 from storage.markets import list_markets, open_market, publish
 from storage.snapshot import Snapshot
+from tests.versions import content, rows
 
 START = date(2020, 1, 1)
 
@@ -51,11 +51,6 @@ def listing(folder):
     )
 
 
-def table(path, name):
-    with duckdb.connect(path, read_only=True) as con:
-        return con.execute(f"FROM {name}").fetchall()
-
-
 def test_a_published_market_can_be_opened_listed_and_read(tmp_path):
     snapshot = publish_demo(tmp_path, synthetic=True)
     assert snapshot == open_market(tmp_path, "demo") == list_markets(tmp_path)[0]
@@ -71,6 +66,9 @@ def test_a_published_market_can_be_opened_listed_and_read(tmp_path):
         fields=("open", "high", "low", "close", "volume"),
         universes=("all",),
         synthetic=True,
+        trading_rules="none",
+        accepted=(),
+        bars_per_year=pytest.approx(365, abs=1),
         instruments=3,
         rows=45,
     )
@@ -86,13 +84,17 @@ def test_a_published_market_can_be_opened_listed_and_read(tmp_path):
 
 def test_the_market_folder_holds_the_version_and_the_pointer_only(tmp_path):
     snapshot = publish_demo(tmp_path)
-    names = [name for name, _ in listing(tmp_path / "markets" / "demo")]
-    assert names == [
+    names = {name for name, _ in listing(tmp_path / "markets" / "demo")}
+    assert names == {
         snapshot.id,
+        f"{snapshot.id}/holdout",
         f"{snapshot.id}/holdout.duckdb",
+        f"{snapshot.id}/holdout/{day(15)}.parquet",
+        f"{snapshot.id}/insample",
         f"{snapshot.id}/insample.duckdb",
+        f"{snapshot.id}/insample/{day(0)}.parquet",
         "current",
-    ]
+    }
     assert (tmp_path / "markets" / "demo" / "current").read_text() == f"{snapshot.id}\n"
 
 
@@ -108,20 +110,19 @@ def test_no_trace_of_the_hold_out_is_in_the_in_sample_file(tmp_path):
     )
     sectors = pl.DataFrame({"symbol": ["A", "IPO"], "sector": ["Energy", "Secret"]})
     snapshot = publish_demo(tmp_path, bars, membership=membership, sectors=sectors)
-    sealed = snapshot.path / "holdout.duckdb"
     assert (snapshot.instruments, snapshot.rows, snapshot.last_date) == (3, 45, day(14))
-    assert max(row[0] for row in table(snapshot.path / "insample.duckdb", "bars")) == day(14)
-    assert min(row[0] for row in table(sealed, "bars")) == day(15)
-    assert len(table(sealed, "bars")) == 4 * 5
-    assert sorted(table(snapshot.path / "insample.duckdb", "membership"), key=str) == [
+    assert max(row[0] for row in rows(snapshot.path, "insample", "bars")) == day(14)
+    assert min(row[0] for row in rows(snapshot.path, "holdout", "bars")) == day(15)
+    assert len(rows(snapshot.path, "holdout", "bars")) == 4 * 5
+    assert sorted(rows(snapshot.path, "insample", "membership"), key=str) == [
         ("x", "A", day(0), day(14)),
         ("x", "A", day(14), None),
         ("x", "C", None, None),
     ]
-    assert table(snapshot.path / "insample.duckdb", "sectors") == [("A", "Energy")]
-    assert ("x", "B", day(15), None) in table(sealed, "membership")
-    assert ("IPO", "Secret") in table(sealed, "sectors")
-    assert b"Secret" not in (snapshot.path / "insample.duckdb").read_bytes()
+    assert rows(snapshot.path, "insample", "sectors") == [("A", "Energy", None, None)]
+    assert ("x", "B", day(15), None) in rows(snapshot.path, "holdout", "membership")
+    assert ("IPO", "Secret", None, None) in rows(snapshot.path, "holdout", "sectors")
+    assert {b"Secret" in content(snapshot.path, side) for side in ("insample", "holdout")} == {False, True}
 
 
 def test_rows_and_columns_in_any_order_are_the_same_version(tmp_path):
@@ -291,7 +292,7 @@ def test_without_a_hold_out_all_days_are_in_sample(tmp_path):
     assert (snapshot.train_end, snapshot.valid_end) == (day(13), day(19))
     assert not snapshot.has_holdout
     assert snapshot.rows == 60
-    assert [path.name for path in snapshot.path.iterdir()] == ["insample.duckdb"]
+    assert [path.name for path in snapshot.path.iterdir()] == ["insample.duckdb", "insample"]
     assert publish(tmp_path, "demo", make_bars(), holdout=False, train_end=day(13)) == snapshot
     two = publish(tmp_path, "two", make_bars(days=2), holdout=False)
     assert (two.train_end, two.valid_end) == (day(0), day(1))
@@ -352,7 +353,7 @@ BAD = {
     "1 rows of the membership have no symbol": {
         "membership": pl.DataFrame({"symbol": ["A", None], "start": [START] * 2, "end": [None] * 2})
     },
-    "1 symbols have more than one sector, the first is A": {
+    "1 symbols have more than one sector on one day, the first is A": {
         "sectors": pl.DataFrame({"symbol": ["A", "B", "A", "B"], "sector": ["x", "y", "z", "y"]})
     },
 }

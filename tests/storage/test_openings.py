@@ -24,6 +24,7 @@ from storage.openings import Opening, SealedError
 from storage.principal import Principal
 from storage.records import Records
 from tests.library import accepted, evaluation_of
+from tests.versions import rewrite
 
 ROOT = Path(__file__).parents[2]
 START = date(2020, 1, 1)
@@ -59,12 +60,15 @@ def source(seed=0):
     return pl.DataFrame(rows, schema=columns, orient="row"), {"membership": membership, "sectors": sectors}
 
 
+ODD = ("range", "adjustment")  # what prices that are drawn are not
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """A home with the market ``m``; not to be changed."""
     home = tmp_path_factory.mktemp("published")
     bars, tables = source()
-    publish(home, "m", bars, **tables, train_end=day(9), valid_end=day(19))
+    publish(home, "m", bars, **tables, accept=ODD, train_end=day(9), valid_end=day(19))
     return home
 
 
@@ -84,7 +88,7 @@ def ask(records, snapshot):
     """Open the hold-out for a factor: ``ask(factor, judge)``; what is judged passes where nobody judges."""
 
     def opened(factor, judge=None, *, budget=10, user="ada"):
-        judge = judge or (lambda _: (evaluation_of(factor), [PASSED]))
+        judge = judge or (lambda *_: (evaluation_of(factor), [PASSED]))
         return records.openings.open(snapshot, factor, judge, by=Principal(user, "admin"), budget=budget)
 
     return opened
@@ -102,14 +106,14 @@ def logged(url, columns="*"):
 def test_the_judge_sees_what_a_market_without_a_hold_out_would_show(tmp_path, records, seed):
     """Splits, suspensions, members, sectors and a listing after the end, put together again from the two files."""
     bars, tables = source(seed)
-    sealed = publish(tmp_path, "m", bars, **tables, train_end=day(9), valid_end=day(19))
-    whole = publish(tmp_path, "whole", bars, **tables, train_end=day(19), holdout=False)
+    sealed = publish(tmp_path, "m", bars, **tables, accept=ODD, train_end=day(9), valid_end=day(19))
+    whole = publish(tmp_path, "whole", bars, **tables, accept=ODD, train_end=day(19), holdout=False)
     assert sealed.bars("all").height < whole.bars("all").height
     for number, universe in enumerate(sealed.universes):
         seen = []
         factor = accepted(records, sealed, f"DELAY($close, {number + 1})", universe)
 
-        def judge(frame, factor=factor, seen=seen):
+        def judge(frame, _, factor=factor, seen=seen):
             seen.append(frame)
             return evaluation_of(factor), [PASSED]
 
@@ -122,7 +126,7 @@ def test_the_judge_sees_what_a_market_without_a_hold_out_would_show(tmp_path, re
 
 def test_what_is_shown_is_what_is_logged(ask, factor, snapshot, url):
     before = datetime.now(UTC)
-    opening = ask(factor, lambda _: (evaluation_of(factor), [PASSED, FAILED]))
+    opening = ask(factor, lambda *_: (evaluation_of(factor), [PASSED, FAILED]))
     assert opening == Opening(
         factor_id=factor.id,
         snapshot=snapshot.id,
@@ -144,7 +148,7 @@ def test_a_factor_is_live_where_all_checks_pass(records, ask, snapshot):
     for formula, checks in (("RANK($open)", [PASSED, PASSED]), ("RANK($low)", [FAILED]), ("RANK($high)", [PASSED])):
         factor = accepted(records, snapshot, formula)
         verdict = evaluation_of(factor), checks
-        found.append(ask(factor, lambda _, verdict=verdict: verdict).status)
+        found.append(ask(factor, lambda *_, verdict=verdict: verdict).status)
     assert found == ["live", "rejected", "live"]
 
 
@@ -153,7 +157,7 @@ def test_nothing_that_was_read_stays_in_the_temporary_folder(ask, factor, tmp_pa
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     with pytest.raises(ZeroDivisionError):
-        ask(factor, lambda _: 1 / 0)
+        ask(factor, lambda *_: 1 / 0)
     ask(factor)
     assert list(folder.iterdir()) == []
 
@@ -161,7 +165,7 @@ def test_nothing_that_was_read_stays_in_the_temporary_folder(ask, factor, tmp_pa
 def test_the_in_sample_file_may_be_read_before_while_and_after(ask, factor, snapshot):
     """Files that are open in one process already, with other settings, are no obstacle either way."""
 
-    def judge(_):
+    def judge(*_):
         assert snapshot.bars("all").height > 0
         return evaluation_of(factor), [PASSED]
 
@@ -177,7 +181,7 @@ def test_a_factor_has_one_opening_and_a_second_look_reads_nothing(ask, factor, s
     opening = ask(factor)
     (snapshot.path / "holdout.duckdb").unlink()
     with pytest.raises(SealedError, match=rf"by ada on {opening.opened_at:%Y-%m-%d}; a second look"):
-        ask(factor, lambda _: pytest.fail("judged again"), user="bob")
+        ask(factor, lambda *_: pytest.fail("judged again"), user="bob")
     assert logged(url, '"user"') == [("ada",)]
 
 
@@ -185,7 +189,7 @@ def test_a_factor_has_one_opening_and_a_second_look_reads_nothing(ask, factor, s
 def test_of_eight_who_judge_one_factor_at_once_one_is_shown_anything(ask, factor, url, budget):
     together = Barrier(8)
 
-    def judge(_):
+    def judge(*_):
         together.wait(20)
         return evaluation_of(factor), [PASSED]
 
@@ -204,7 +208,7 @@ def test_of_two_factors_judged_at_once_a_budget_of_one_opens_one(records, ask, s
     together, pair = Barrier(2), [accepted(records, snapshot, formula) for formula in ("RANK($open)", "RANK($low)")]
 
     def look(factor):
-        def judge(_):
+        def judge(*_):
             together.wait(20)
             return evaluation_of(factor), [PASSED]
 
@@ -272,12 +276,12 @@ def test_openings_are_counted_by_the_quarter_of_the_calendar_in_utc(
 
 def test_the_budget_is_the_team_s_whatever_the_market(tmp_path, records, ask, snapshot):
     bars, tables = source()
-    other = publish(tmp_path, "n", bars, **tables, train_end=day(9), valid_end=day(18))
+    other = publish(tmp_path, "n", bars, **tables, accept=ODD, train_end=day(9), valid_end=day(18))
     ask(accepted(records, snapshot), budget=1)
     factor = accepted(records, other)
 
     def look(budget):
-        return records.openings.open(other, factor, lambda _: (evaluation_of(factor), [PASSED]), by=ADA, budget=budget)
+        return records.openings.open(other, factor, lambda *_: (evaluation_of(factor), [PASSED]), by=ADA, budget=budget)
 
     with pytest.raises(SealedError, match="the team's 1 openings"):
         look(1)
@@ -287,19 +291,19 @@ def test_the_budget_is_the_team_s_whatever_the_market(tmp_path, records, ask, sn
 
 def test_the_same_data_under_another_name_are_not_opened_again(tmp_path, records, ask, snapshot):
     bars, tables = source()
-    other = publish(tmp_path, "n", bars, **tables, train_end=day(9), valid_end=day(19))
+    other = publish(tmp_path, "n", bars, **tables, accept=ODD, train_end=day(9), valid_end=day(19))
     assert other.id == snapshot.id
     ask(accepted(records, snapshot))
     factor = accepted(records, other)
     with pytest.raises(SealedError, match="was opened for this factor by ada"):
-        records.openings.open(other, factor, lambda _: pytest.fail("judged"), by=BOB, budget=10)
+        records.openings.open(other, factor, lambda *_: pytest.fail("judged"), by=BOB, budget=10)
     different = accepted(records, other, "RANK($low)")
-    records.openings.open(other, different, lambda _: (evaluation_of(different), [PASSED]), by=BOB, budget=10)
+    records.openings.open(other, different, lambda *_: (evaluation_of(different), [PASSED]), by=BOB, budget=10)
 
 
 def test_a_budget_of_nothing_opens_nothing(ask, factor, url):
     with pytest.raises(SealedError, match="the team's 0 openings"):
-        ask(factor, lambda _: pytest.fail("judged"), budget=0)
+        ask(factor, lambda *_: pytest.fail("judged"), budget=0)
     assert logged(url) == []
 
 
@@ -308,7 +312,7 @@ def test_no_quarter_gets_more_than_its_budget_while_it_turns(records, ask, snaps
     slow, fast = (accepted(records, snapshot, formula) for formula in ("RANK($open)", "RANK($low)"))
     clock.at = datetime(2026, 3, 31, 23, 59, 55, tzinfo=UTC)
 
-    def judge(_):
+    def judge(*_):
         ask(fast, budget=1)
         clock.at, clock.tick = datetime(2026, 3, 31, 23, 59, 59, tzinfo=UTC), timedelta(seconds=1)
         return evaluation_of(slow), [PASSED]
@@ -324,7 +328,7 @@ def test_no_quarter_gets_more_than_its_budget_while_it_turns(records, ask, snaps
 def test_a_judge_that_fails_shows_and_logs_nothing_and_can_be_asked_again(ask, factor, url):
     for error in (ValueError, KeyboardInterrupt, MemoryError):
 
-        def judge(frame, error=error):
+        def judge(frame, _, error=error):
             raise error(str(frame["close"].max()))
 
         with pytest.raises(error):
@@ -341,7 +345,7 @@ from storage.principal import Principal
 from storage.records import Records
 with Records.open(sys.argv[2]) as records:
     factor = records.factor(sys.argv[3])
-    judge = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    judge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     records.openings.open(open_market(Path(sys.argv[1]), "m"), factor, judge, by=Principal("ada", "admin"), budget=10)
 """
 
@@ -370,25 +374,26 @@ def _forget(statement):
         lambda path: os.truncate(path, path.stat().st_size // 2),
         lambda path: path.write_bytes(path.read_bytes()[:13_000] + os.urandom(200_000)),
         _forget("DROP TABLE sectors"),
-        _forget("ALTER TABLE bars DROP COLUMN close"),
+        lambda path: rewrite(path.parent, "holdout", "ALTER TABLE bars DROP COLUMN close"),
+        lambda path: shutil.rmtree(path.with_suffix("")),
     ],
-    ids=["missing", "empty", "no database", "truncated", "overwritten", "no sectors", "no close"],
+    ids=["missing", "empty", "no database", "truncated", "overwritten", "no sectors", "no close", "no bars"],
 )
 def test_a_hold_out_that_cannot_be_read_is_named_with_what_helps(tmp_path, ask, factor, snapshot, url, damage):
     damage(snapshot.path / "holdout.duckdb")
     with pytest.raises(DataError, match=f"'m' is damaged: {snapshot.path} cannot be read; remove it and import again"):
-        ask(factor, lambda _: pytest.fail("judged"))
+        ask(factor, lambda *_: pytest.fail("judged"))
     assert logged(url) == []
     shutil.rmtree(snapshot.path)
     bars, tables = source()
-    assert publish(tmp_path, "m", bars, **tables, train_end=day(9), valid_end=day(19)) == snapshot
+    assert publish(tmp_path, "m", bars, **tables, accept=ODD, train_end=day(9), valid_end=day(19)) == snapshot
     assert ask(factor).status == "live"
 
 
 def test_a_market_without_a_hold_out_promotes_nothing(tmp_path, records, url):
     bars, tables = source()
-    open_ended = publish(tmp_path, "open", bars, **tables, train_end=day(9), holdout=False)
+    open_ended = publish(tmp_path, "open", bars, **tables, accept=ODD, train_end=day(9), holdout=False)
     factor = accepted(records, open_market(tmp_path, "open"))
     with pytest.raises(NotFoundError, match="imported without a hold-out"):
-        records.openings.open(open_ended, factor, lambda _: pytest.fail("judged"), by=ADA, budget=10)
+        records.openings.open(open_ended, factor, lambda *_: pytest.fail("judged"), by=ADA, budget=10)
     assert logged(url) == []
