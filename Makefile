@@ -52,12 +52,14 @@ lock: ## resolve the newest dependencies and pin them with hashes in requirement
 	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra dev --extra otel \
 		--no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--pip-args "--only-binary :all:" --output-file requirements.lock pyproject.toml
-	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --extra peers \
-		--constraint requirements.lock --no-header --no-emit-index-url --no-emit-trusted-host \
-		--no-emit-find-links --pip-args "--only-binary :all:" --output-file benchmarks/requirements.lock pyproject.toml
+	grep -v '^--only-binary' requirements.lock > $(LOCKER)/constraints.txt # akshare needs jsonpath, which has no wheel
+	$(LOCKER)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
+		--extra peers --extra calendars --extra sources --constraint $(LOCKER)/constraints.txt --no-header \
+		--no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--pip-args "--prefer-binary" --output-file benchmarks/requirements.lock pyproject.toml
 	rm -rf $(LOCKER)
 
-peers: setup ## install the libraries that we are checked and measured against
+peers: setup ## install all extras: the libraries that we are checked and measured against, calendars, sources of data
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 
 bench: setup ## measure the evaluator beside its peers, about half an hour (make bench QUICK=--quick: a few minutes)
