@@ -78,10 +78,9 @@ def test_a_factor_s_figures_equal_another_computation(real_markets, shared_data,
     assert train.rank_ic == pytest.approx(np.mean(rank_ics), abs=1e-6)
 
 
+@pytest.mark.usefixtures("endurance")
 @pytest.mark.parametrize("market", ["us", "cn"])
-def test_a_real_market_is_mined_alike_twice(request, real_markets, tmp_path, cli, market):
-    if market == "cn":
-        request.getfixturevalue("endurance")
+def test_a_real_market_is_mined_alike_twice(real_markets, tmp_path, cli, market):
     found, ledgers = [], []
     for home in (tmp_path / "one", tmp_path / "other"):
         shutil.copytree(real_markets, home)

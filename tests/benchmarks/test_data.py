@@ -24,7 +24,7 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory):
+def few(tmp_path_factory, endurance):  # noqa: ARG001
     """What a run of small sizes has found."""
     sizes, folders = [Size(30, 200)], {"folder": (2e-4, 4e-4), "baostock": (2e-4,), "qlib": (2e-4,)}
     with pytest.MonkeyPatch.context() as patch:

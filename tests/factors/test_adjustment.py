@@ -81,7 +81,9 @@ def test_a_split_changes_no_value_and_no_label(traded, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_split_that_is_rounded_changes_them_by_no_more_than_rounding_does(traded, seed):
+def test_a_split_that_is_rounded_changes_them_by_no_more_than_rounding_does(request, traded, seed):
+    if seed:
+        request.getfixturevalue("endurance")
     panel, same = (Panel.from_bars(adjusted(one), TRAIN_END) for one in (traded, split(traded, ROUNDED, seed)))
     np.testing.assert_allclose(forward_returns(same).returns, forward_returns(panel).returns, rtol=1e-9, atol=1e-12)
     draw, told, tried = np.random.default_rng(seed), 0, every_formula(panel, seed, 100)
