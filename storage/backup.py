@@ -13,7 +13,6 @@ Everything is copied while others write. What differs in time must not contradic
    records name are there. One that is pruned while it is copied ends the backup with an error.
 """
 
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -29,6 +28,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Valid
 from sqlalchemy import URL, make_url
 
 from factors.errors import DataError, SettingError
+from storage.disk import sync
 from storage.markets import published_files
 
 _MANIFEST: Final = "manifest.json"
@@ -152,12 +152,12 @@ def _appearing(target: Path) -> Iterator[Path]:
     try:
         yield folder
         for path in (*folder.rglob("*"), folder):
-            _sync(path)
+            sync(path)
         try:
             folder.rename(target)
         except OSError as error:
             raise SettingError(f"{target} cannot be made: {error.strerror}") from error
-        _sync(target.absolute().parent)
+        sync(target.absolute().parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -175,11 +175,3 @@ def _described(path: Path, name: str) -> BackupFile:
     with path.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()
     return BackupFile(name=name, size=path.stat().st_size, sha256=digest)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,6 +29,7 @@ import duckdb
 from factors.errors import AlphaAgentError, DataError, NotFoundError, SettingError
 from factors.frame import ArrowStream, PlainStream
 from storage.acceptance import certify, known_rules
+from storage.disk import sync
 from storage.draft import BARS, Terms, draft, draft_append, write
 from storage.snapshot import INSAMPLE, LIMITS, Snapshot, read_snapshot
 from storage.trading_rules import NO_RULES, rule_set
@@ -250,13 +251,13 @@ def prune(root: Path, name: str, version: str, check: Callable[[], object] = lam
         check()
         note = work / "note"
         note.write_text(f"{snapshot.valid_end}\n", encoding="ascii")
-        _sync(note)
+        sync(note)
         (folder / ".pruned").mkdir(exist_ok=True)
         note.replace(folder / ".pruned" / version)
         for path in (folder / ".pruned", folder):
-            _sync(path)
+            sync(path)
         (folder / version).rename(work / version)
-        _sync(folder)
+        sync(folder)
         for laid_out in (folder / ".panels").glob("*"):
             if not _published(folder, laid_out.name.partition("-")[0]):
                 laid_out.rename(work / laid_out.name)
@@ -326,25 +327,17 @@ def _make_current(folder: Path, work: Path, version: str) -> None:
     try:
         if fresh:
             for path in (*built.rglob("*"), built):
-                _sync(path)
+                sync(path)
             built.rename(folder / version)
-            _sync(folder)
+            sync(folder)
         if before != version:
             pointer = work / "current"
             pointer.write_text(f"{version}\n", encoding="ascii")
-            _sync(pointer)
+            sync(pointer)
             pointer.replace(folder / "current")
-            _sync(folder)
+            sync(folder)
     except BaseException:
         if fresh and _current(folder) != version:
             with suppress(OSError):  # out of its place at once, or whoever is killed here would leave half of it there
                 (folder / version).rename(built)
         raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

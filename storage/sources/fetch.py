@@ -6,7 +6,6 @@ that the source tells the last ones as before. Where it does not, the symbol is 
 
 import csv
 import json
-import os
 import re
 import time
 import warnings
@@ -20,6 +19,7 @@ from typing import Final
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from factors.errors import SettingError
+from storage.disk import sync
 from storage.sources.source import Answer, Bar, Source, SourceError, UnansweredError
 
 OVERLAP: Final = 5  # bars that are asked for again
@@ -252,14 +252,6 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file beside another, and put it in its place once it is on disk."""
     part = path.with_name(f".{path.name}.part")
     write(part)
-    _sync(part)
+    sync(part)
     part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

@@ -339,7 +339,7 @@ def test_killed_again_and_again_it_comes_to_the_same(vendors, tmp_path):
 
 def test_what_is_written_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     done = []
-    monkeypatch.setattr(fetching, "_sync", lambda path: done.append((path.name, (tmp_path / "A.csv").exists())))
+    monkeypatch.setattr(fetching, "sync", lambda path: done.append((path.name, (tmp_path / "A.csv").exists())))
     fetching._replace(tmp_path / "A.csv", lambda part: part.write_text("bars"))
     assert done == [(".A.csv.part", False), (tmp_path.name, True)]
 
