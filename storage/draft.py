@@ -102,15 +102,15 @@ def draft(
     """
     rules = rule_set(terms.rules)
     _stage(con, views, tell, progress)
-    fields = _fields(con)
-    _mark(con, rules, tell)
+    train_end, valid_end = settle(con, terms.train_end, terms.valid_end, terms.holdout)
+    fields = known_fields(con, _fields(con), valid_end)
     con.execute(f"CREATE TABLE instruments AS {_INSTRUMENTS}")
     con.execute("CREATE TABLE calendar AS SELECT DISTINCT date FROM bars ORDER BY date")
+    _mark(con, rules, tell)
     stage_reference(con, views, {})
     check_reference(con)
-    train_end, valid_end = settle(con, terms.train_end, terms.valid_end, terms.holdout)
     settings = Settings(
-        known_fields(con, fields, valid_end),
+        fields,
         known_universes(con, universes_of(con), valid_end),
         train_end,
         valid_end,
@@ -144,7 +144,6 @@ def draft_append(
     _leave_out(con, base, parts, last, tell)
     if not con.execute("FROM bars LIMIT 1").fetchall():
         return None
-    _mark_following(con, base, parts, last, tell)
     kept = {name: _kept(con, base, name) for name in TABLES}
     for name in ("instruments", "calendar"):
         con.execute(f"CREATE TEMP VIEW before_{name} AS {_union(base, name)}")
@@ -153,6 +152,7 @@ def draft_append(
         "UNION ALL FROM before_instruments"
     )
     con.execute("CREATE TABLE calendar AS SELECT DISTINCT date FROM bars UNION ALL FROM before_calendar ORDER BY date")
+    _mark_following(con, base, parts, last, tell)
     stage_reference(con, views, kept)
     check_reference(con, _bars_after_delistings(con, parts) if "delistings" in views else BARS)
     [(newest,)] = con.execute("SELECT CAST(max(date) AS DATE) FROM bars").fetchall()

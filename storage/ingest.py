@@ -17,7 +17,7 @@ from storage.markets import publish_views
 from storage.qlib import is_tree, read_tree
 from storage.reference import columns_of
 from storage.snapshot import Snapshot, quoted
-from storage.staging import FIELD, REQUIRED, RESERVED, numeric, typed
+from storage.staging import FIELD, REQUIRED, RESERVED, TRUTH, numeric, typed
 from storage.trading_rules import NO_RULES
 from storage.watch import Progress, Tell, watched
 
@@ -45,8 +45,8 @@ def import_market(
     whose instruments are the membership where no other is given. Case does not matter in column names. Dates may be
     any text or timestamp that DuckDB reads as one. Columns, splits and the rule for hold-outs are those of
     :func:`storage.markets.publish`, except that the sector may also be called ``industry_l1`` or ``industry``. An
-    extra column of text is numeric when at least half of its values are numbers, and then each of them has to be one;
-    otherwise it is ignored.
+    extra column of text is numeric when at least half of its values are numbers, or true and false, which are 1 and 0,
+    and then each of them has to be one; otherwise it is ignored.
 
     Args:
         root: the folder that holds ``markets/``.
@@ -167,10 +167,10 @@ def _bars(file: _File, progress: Progress) -> str:
         if column == "suspended":
             cells.append(_flag(column))
         elif required or (FIELD.fullmatch(column) and column not in RESERVED):
-            if numeric(kind):
+            if numeric(kind) or (kind == TRUTH and not required):
                 cells.append(_Cell(column, quoted(column), f"CAST({quoted(column)} AS DOUBLE)", "a number"))
             elif kind == "VARCHAR":
-                cells.append(replace(_number(column), optional=not required))
+                cells.append(_number(column) if required else _measure(column))
             elif required:
                 raise DataError(f"{file.name}: column {column!r} holds {kind} values, expected numbers")
     return _read(file, cells, progress)
@@ -203,6 +203,12 @@ def _label(column: str) -> _Cell:
 
 def _number(column: str) -> _Cell:
     return _Cell(column, _text(column), f"TRY_CAST({_text(column)} AS DOUBLE)", "a number")
+
+
+def _measure(column: str) -> _Cell:
+    text = _text(column)
+    value = f"coalesce(TRY_CAST({text} AS DOUBLE), CASE lower({text}) WHEN 'true' THEN 1 WHEN 'false' THEN 0 END)"
+    return _Cell(column, text, value, "a number", optional=True)
 
 
 def _moment(column: str) -> _Cell:

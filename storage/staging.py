@@ -22,6 +22,7 @@ from storage.watch import Progress, watched
 REQUIRED: Final = ("open", "high", "low", "close", "volume")
 FIELD: Final = re.compile(r"[a-z_][a-z0-9_]*")
 RESERVED: Final = {"date", "symbol", "adj_factor", "suspended", "limited", "member", "sector", "return"}
+TRUTH: Final = "BOOLEAN"  # the type of a column that may be a field, of 0 and 1
 RECENT: Final = 30  # days that the close before may be old for a limit to be known
 
 _NOTHING: Final = 1e-6  # of a tick: what a half may lack of itself in binary digits, and is rounded up all the same
@@ -65,7 +66,9 @@ def stage_bars(con: duckdb.DuckDBPyConnection, view: str, progress: Progress) ->
     extras = [
         name
         for name in sorted(kinds)
-        if name not in {*REQUIRED, *RESERVED} and FIELD.fullmatch(name) and numeric(kinds[name])
+        if name not in {*REQUIRED, *RESERVED}
+        and FIELD.fullmatch(name)
+        and (numeric(kinds[name]) or kinds[name] == TRUTH)
     ]
     suspended = "coalesce(suspended, false)" if "suspended" in kinds else "false"
 
@@ -107,6 +110,8 @@ _STOOD_FOR: Final = """
 def mark_limited(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
     """Give bars the column ``limited``: they open or close at the price limit of a rule set, where it has limits.
 
+    The tables ``instruments`` and ``calendar`` tell which instruments are new; of those ``bars`` has all of a month.
+
     A limit is measured from the close of the instrument's day before, adjusted for rights as the exchange does; both
     are rounded to the tick, halves up. Without a close of the last :data:`RECENT` days none is known. A price that is
     beyond it by more than a tenth of the band shows that there was none, as on first days and after reorganizations, or
@@ -116,7 +121,7 @@ def mark_limited(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
         return
     columns = con.table("bars").columns
     treated = "coalesce(any_value(st), 0) <> 0" if "st" in columns else "false"
-    widths = " ".join(f"WHEN {band.where} THEN {band.width}" for band in rules.bands)
+    widths = " ".join(f"WHEN {band.where} THEN {band.width or 'NULL'}" for band in rules.bands)
     half = rules.tick / 2
     con.execute("ALTER TABLE bars ADD COLUMN limited BOOLEAN DEFAULT false")
     con.execute(
@@ -126,7 +131,8 @@ def mark_limited(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
                 round(before * (1 - width) + {_NOTHING}) * {rules.tick} AS floor,
                 round(before * (1 + width) + {_NOTHING}) * {rules.tick} AS ceiling
             FROM (
-                SELECT symbol, day, CASE {widths} END AS width,
+                SELECT symbol, day, CASE WHEN day - listed <= {RECENT} THEN row_number() OVER days END AS age,
+                    CASE {widths} END AS width,
                     CASE WHEN day - lag(day) OVER days <= {RECENT} THEN
                         round(lag(close) OVER days * lag(adj_factor) OVER days / adj_factor / {rules.tick} + {_NOTHING})
                     END AS before
@@ -134,7 +140,11 @@ def mark_limited(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
                     SELECT symbol, CAST(date AS DATE) AS day, arg_max(close, date) AS close,
                         arg_max(adj_factor, date) AS adj_factor, {treated} AS st
                     FROM bars WHERE close IS NOT NULL GROUP BY ALL
-                ) WINDOW days AS (PARTITION BY symbol ORDER BY day)
+                ) LEFT JOIN (
+                    SELECT symbol, first_date AS listed FROM instruments
+                    WHERE first_date > (SELECT CAST(min(date) AS DATE) FROM calendar)
+                ) USING (symbol)
+                WINDOW days AS (PARTITION BY symbol ORDER BY day)
             ) WHERE before IS NOT NULL
         ) AS band
         WHERE bars.symbol = band.symbol AND CAST(bars.date AS DATE) = band.day

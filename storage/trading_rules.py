@@ -13,11 +13,13 @@ class Band:
     """How far from the close of the day before the price of some instruments may go.
 
     Attributes:
-        width: of the band on either side, a fraction.
-        where: which instruments on which days, in SQL over ``symbol``, ``day`` and ``st`` (under special treatment).
+        width: of the band on either side, a fraction; ``None`` where there is no limit.
+        where: which instruments on which days, in SQL over ``symbol``, ``day``, ``st`` (under special treatment),
+            ``listed`` (the day of its first bar) and ``age`` (its days up to that one, from 1). The latter two are
+            null where the bars of the market begin no earlier, and ``age`` a month after.
     """
 
-    width: float
+    width: float | None
     where: str
 
 
@@ -43,7 +45,10 @@ class RuleSet:
 
 # However vendors spell it: SH600000, sh.600000, 600000.SH, 600000.
 _CODE: Final = r"regexp_extract(symbol, '(\d{6})', 1)"
+_STAR: Final = f"regexp_matches({_CODE}, '^68[89]')"
+_CHINEXT: Final = f"regexp_matches({_CODE}, '^30')"
 _CHINEXT_REFORM: Final = date(2020, 8, 24)
+_REGISTRATION: Final = date(2023, 4, 10)  # from here on main boards list as the others do
 
 NO_RULES: Final = "none"  #: every bar can be traded, and no calendar is known
 
@@ -58,10 +63,16 @@ RULE_SETS: Final[Mapping[str, RuleSet]] = {
             settlement=1,
             bands=(
                 # Rules of the Shanghai (STAR: chapter 6, 2019), Shenzhen (ChiNext: chapter 2, 2020) and Beijing
-                # exchanges; stocks under special treatment keep their board's band on ChiNext and STAR.
+                # exchanges, and of 2023 for main boards; stocks under special treatment keep their board's band on
+                # ChiNext and STAR.
                 Band(0.30, f"regexp_matches({_CODE}, '^(43|8|92)')"),
-                Band(0.20, f"regexp_matches({_CODE}, '^68[89]')"),
-                Band(0.20, f"regexp_matches({_CODE}, '^30') AND day >= DATE '{_CHINEXT_REFORM}'"),
+                Band(
+                    None,
+                    f"age <= 5 AND ({_STAR} OR ({_CHINEXT} AND listed >= DATE '{_CHINEXT_REFORM}') "
+                    f"OR listed >= DATE '{_REGISTRATION}')",
+                ),
+                Band(0.20, _STAR),
+                Band(0.20, f"{_CHINEXT} AND day >= DATE '{_CHINEXT_REFORM}'"),
                 Band(0.05, "st"),
                 Band(0.10, "true"),
             ),

@@ -10,12 +10,15 @@ import pytest
 
 from factors.labels import forward_return
 from factors.panel import Panel
+from storage.ingest import import_market
 from storage.markets import open_market, publish
 from tests.traded import weekdays
 from tests.versions import columns, rows
 
 REFORM = date(2020, 8, 24)
+REGISTRATION = date(2023, 4, 10)
 DAYS = weekdays(70)  # the reform is among them
+LATER = weekdays(40, date(2023, 3, 20))  # and here the registration
 CENT = Decimal("0.01")
 # Boards and how vendors spell their codes.
 SYMBOLS = {
@@ -34,6 +37,12 @@ SYMBOLS = {
     "920001.BJ": "beijing",
     "no code": "main",
 }
+
+
+def unbound(board, listed, age):
+    """Whether a stock of this age in days is too new to have a limit."""
+    since = {"star": date.min, "chinext": REFORM, "main": REGISTRATION, "beijing": date.max}
+    return listed is not None and age <= 5 and listed >= since[board]
 
 
 def width(board, day, treated):
@@ -58,11 +67,13 @@ def reference(bars):
     """Whether each bar opens or closes at a limit, by date and symbol: plain, slow and exact."""
     found = {}
     for (symbol,), own in bars.sort("date").group_by("symbol"):
-        before = None
-        for row in own.iter_rows(named=True):
+        before, listed = None, own["date"].min()
+        listed = None if listed == bars["date"].min() else listed
+        for age, row in enumerate(own.iter_rows(named=True), start=1):
             close, factor = Decimal(repr(row["close"])), Decimal(repr(row["adj_factor"]))
             at = False
-            if before is not None and (row["date"] - before[0]).days <= 30:
+            new = unbound(SYMBOLS[symbol], listed, age)
+            if before is not None and (row["date"] - before[0]).days <= 30 and not new:
                 right = cents(before[1] * before[2] / factor)
                 band = width(SYMBOLS[symbol], row["date"], bool(row["st"]))
                 low, high = limits(right, band)
@@ -74,13 +85,16 @@ def reference(bars):
     return found
 
 
-def at_limits(seed):
-    """Bars that open and close at their limits, a tick inside or far inside, through splits and dividends."""
+def at_limits(seed, days=DAYS):
+    """Bars that open and close at their limits, a tick inside or far inside, through splits and dividends.
+
+    Every other symbol is listed on one of these days.
+    """
     draw, found = np.random.default_rng(seed), []
-    for symbol, board in SYMBOLS.items():
+    for number, (symbol, board) in enumerate(SYMBOLS.items()):
         before, factor = cents(Decimal(int(draw.integers(100, 9000))) / 100), Decimal(1)
         day_before = None
-        for day in DAYS:
+        for day in days[(seed + number) % 2 * int(draw.integers(1, len(days) - 10)) :]:
             if draw.random() < 0.03:
                 continue
             treated = bool(draw.random() < 0.3)
@@ -115,9 +129,9 @@ def marked(version):
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_limits_are_those_of_the_exchanges(tmp_path, seed):
-    bars = at_limits(seed)
+@pytest.mark.parametrize(("seed", "days"), [(0, DAYS), (1, DAYS), (2, LATER), (3, LATER)])
+def test_limits_are_those_of_the_exchanges(tmp_path, seed, days):
+    bars = at_limits(seed, days)
     expected = reference(bars)
     found = marked(publish_open(tmp_path, bars))
     assert 0.2 < sum(expected.values()) / len(expected) < 0.8
@@ -197,6 +211,61 @@ def test_what_stands_at_a_limit_is_neither_bought_nor_held(tmp_path):
     assert {(day, symbol) for day, symbol, *_ in bars.filter("suspended").iter_rows()} == {
         key for key, at in expected.items() if at
     }
+
+
+@pytest.mark.parametrize(
+    ("board", "symbol", "days", "first", "limits"),
+    [
+        ("star", "SH688001", DAYS, 1, [False] * 5 + [True] * 3),
+        ("star", "SH688001", DAYS, 0, [False] + [True] * 7),  # as the bars begin then, it may be an old one
+        ("chinext", "SZ300001", DAYS, DAYS.index(REFORM) - 1, [False] + [True] * 7),
+        ("chinext", "SZ300001", DAYS, DAYS.index(REFORM), [False] * 5 + [True] * 3),
+        ("main", "SZ000001", DAYS, 1, [False] + [True] * 7),
+        ("main", "SZ000001", LATER, LATER.index(REGISTRATION) - 1, [False] + [True] * 7),
+        ("main", "SZ000001", LATER, LATER.index(REGISTRATION), [False] * 5 + [True] * 3),
+        ("beijing", "BJ830001", LATER, LATER.index(REGISTRATION), [False] + [True] * 7),
+    ],
+)
+def test_new_stocks_have_no_limit_for_five_days(tmp_path, board, symbol, days, first, limits):
+    own = days[first : first + 8]
+    bars, price = [], Decimal(10)
+    for day in own:
+        price = cents(price * (100 + width(board, day, treated=False)) / 100)
+        bars.append((day, float(price), float(price), 1.0))
+    old = one("SH600519", *((day, 10.0, 10.0, 1.0) for day in days))
+    found = marked(publish_open(tmp_path, pl.concat([one(symbol, *bars), old])))
+    assert [found[day, symbol] for day in own] == limits
+
+
+def truths(path, bars):
+    """Two files of the same bars, of which one tells of special treatment by truths, as tools write them."""
+    bars.write_parquet(path / "numbers.parquet")
+    truth = bars.with_columns(pl.col("st") > 0)
+    truth.write_parquet(path / "truths.parquet")
+    truth.with_columns(pl.col("st").replace_strict({True: "True", False: "False"})).write_csv(path / "truths.csv")
+    return [path / "truths.parquet", path / "truths.csv"]
+
+
+def test_special_treatment_is_told_by_truths_too(tmp_path):
+    options = {"holdout": False, "rules": "cn", "accept": ["adjustment"]}
+    files = truths(tmp_path, at_limits(0))
+    version = import_market(tmp_path / "home", "demo", tmp_path / "numbers.parquet", **options)
+    assert "st" in version.fields
+    assert {import_market(tmp_path / "home", f"demo{path.suffix[1:]}", path, **options).id for path in files} == {
+        version.id
+    }
+
+
+def test_special_treatment_that_is_known_in_the_hold_out_alone_counts_nowhere(tmp_path):
+    bars, dates = at_limits(0), {"train_end": DAYS[20], "valid_end": DAYS[40], "accept": ["adjustment"]}
+    late = bars.with_columns(st=pl.when(pl.col("date") > DAYS[40]).then("st"))
+    ids = {
+        publish(tmp_path, "without", bars.drop("st"), rules="cn", **dates).id,
+        publish(tmp_path, "whole", late, rules="cn", **dates).id,
+    }
+    publish(tmp_path, "later", late.filter(pl.col("date") <= DAYS[50]), rules="cn", **dates)
+    ids.add(publish(tmp_path, "later", late.filter(pl.col("date") > DAYS[50]), append=True).id)
+    assert len(ids) == 1
 
 
 @pytest.mark.parametrize("rules", ["us", "crypto", "none"])
