@@ -20,7 +20,7 @@ Move = Literal["new", "refine", "cross"]
 
 
 class Hypothesis(BaseModel):
-    """A market idea that a formula can test; ``horizon_days`` in trading days.
+    """A market idea that a formula can test; ``horizon_days`` counts bars, which are trading days of most markets.
 
     ``parents`` are the ids of the run's hypotheses that it goes on from: none if ``move`` is new, one, or two.
     """

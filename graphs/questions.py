@@ -24,6 +24,7 @@ def idea(brief: Brief) -> Prompt:
     """For the hypothesis of a round."""
     return render(
         "idea",
+        bar=Words(brief.bar),
         direction=quoted(brief.direction, _DIRECTION),
         task=task(brief),
         fields=field_table(_columns(brief)),
@@ -84,6 +85,7 @@ def feedback(brief: Brief, hypothesis: Hypothesis, trials: Sequence[Trial]) -> P
     """For what a round taught."""
     return render(
         "feedback",
+        bar=Words(brief.bar),
         direction=quoted(brief.direction, _DIRECTION),
         hypothesis=_told(hypothesis),
         measured=diagnostics(ranked(trials)),

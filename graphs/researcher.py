@@ -6,7 +6,7 @@ nothing between calls: all it may use is in the :class:`Brief`, so a run can be 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,7 +72,8 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 class Brief(BaseModel):
     """All that a researcher may know when it is asked: train and valid results only.
 
-    ``round`` counts from 1. ``fields`` are the market's columns without the dollar sign. ``move`` and ``parents``, the
+    ``round`` counts from 1. ``fields`` are the market's columns without the dollar sign, and ``bar`` is what a row
+    of them is called. ``move`` and ``parents``, the
     ids of hypotheses, say how this round's hypothesis is to come about, and ``abreast`` how many rounds began together
     before it, from which it is to part ways. ``feedback`` is by hypothesis. ``library`` holds
     what the team has accepted on this market before the run began, ``avoid`` the parts that recur in it and in what the
@@ -85,6 +86,7 @@ class Brief(BaseModel):
     seed: int
     round: int
     fields: tuple[str, ...]
+    bar: Literal["trading day", "bar"] = "trading day"
     move: Move = "new"
     parents: tuple[str, ...] = ()
     abreast: int = 0

@@ -63,9 +63,9 @@ def _at_length(trial: Trial) -> Words:
 
 
 def _measured(metrics: SplitMetrics) -> str:
-    by_days = " ".join(f"{at.horizon}d {_figure(at.rank_ic, 3)}" for at in metrics.horizons)
+    by_horizon = " ".join(f"h{at.horizon} {_figure(at.rank_ic, 3)}" for at in metrics.horizons)
     by_year = " ".join(f"{at.year} {_figure(at.rank_ic, 3)}" for at in metrics.years)
-    return f"ICIR {_figure(metrics.rank_icir, 3)}, t {_figure(metrics.rank_t_stat, 1)}; {by_days}; {by_year}"
+    return f"ICIR {_figure(metrics.rank_icir, 3)}, t {_figure(metrics.rank_t_stat, 1)}; {by_horizon}; {by_year}"
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

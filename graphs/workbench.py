@@ -98,6 +98,7 @@ class Workbench:
             parents=tuple(begun["parents"]),
             abreast=begun["abreast"],
             fields=self.laboratory.fields,
+            bar="trading day" if self.laboratory.dates.dtype == "datetime64[D]" else "bar",
             library=self.library,
             limits=self.limits,
             avoid=self.recurrent_parts(trials),

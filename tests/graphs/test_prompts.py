@@ -168,7 +168,7 @@ def test_eval_reads_diagnostics_by_year_and_horizon_of_the_best():
     text = questions.feedback(brief_of(), HYPOTHESIS, [worse, best]).text
     told = text[text.index('- "RANK($close)"') :].split("\n")
     assert told[0] == '- "RANK($close)"; rank IC 0.0300, 0.0200; accepted'
-    assert told[1].strip() == "train: ICIR 0.300, t 0.0; 1d 0.010 5d 0.050; 2010 0.030 2011 0.020 2012 0.010"
+    assert told[1].strip() == "train: ICIR 0.300, t 0.0; h1 0.010 h5 0.050; 2010 0.030 2011 0.020 2012 0.010"
     assert told[3].strip() == "coverage 1.00, turnover 0.30, redundancy 0.42, slope -0.0100 a year"
     assert told[4] == '- "RANK($open)"; rank IC 0.0100, 0.0050; accepted'
     assert "holdout" not in text
