@@ -119,11 +119,11 @@ def evaluation(console: Console, result: Evaluation, bars_per_year: float | None
     for split in result.splits:
         table.add_column(split, justify="right")
     for name in SplitMetrics.model_fields:
-        if name not in {"deciles", "years", "horizons"}:
+        if name not in {"deciles", "years", "horizons", "held"}:
             table.add_row(name, *(_number(getattr(metrics, name), 4) for metrics in result.splits.values()))
     if bars_per_year is not None:
-        nets = (metrics.long_short_net for metrics in result.splits.values())
-        yearly = (None if net is None else net * bars_per_year / result.horizon for net in nets)
+        found = ((metrics.long_short_net, metrics.held) for metrics in result.splits.values())
+        yearly = (None if net is None else net * bars_per_year / held for net, held in found)
         table.add_row("long_short_net a year", *(_number(net, 4) for net in yearly))
     console.print(table)
     splits = result.splits.items()

@@ -137,9 +137,7 @@ def _work(task: str, root: Path, source: Path | None) -> tuple[float, dict[str, 
             taken.append(time.perf_counter() - began)
         return sorted(taken)[LOADS // 2], {}
     began, stages = time.perf_counter(), _Stages()
-    # Of very many made-up symbols one may follow the market of another day by luck.
-    accept, append = ("shifted",), task == "append"
-    import_market(root, MARKET, source, holdout=False, append=append, accept=accept, progress=stages.progress)
+    import_market(root, MARKET, source, holdout=False, append=task == "append", progress=stages.progress)
     return time.perf_counter() - began, stages.end()
 
 

@@ -143,7 +143,7 @@ def _holding_checks(
             "net_return",
             evidence.long_short - costs,
             0.0,
-            f"earns {evidence.long_short * 1e4:.1f} basis points a bar and costs {costs * 1e4:.1f} to trade; "
+            f"earns {evidence.long_short * 1e4:.1f} basis points while held and costs {costs * 1e4:.1f} to trade; "
             "smooth it over a longer window",
         ),
     )

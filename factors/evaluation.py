@@ -49,10 +49,12 @@ class SplitMetrics(BaseModel):
         deciles: mean label of each tenth of the names by factor, lowest first, a mean over bars; a return per horizon.
         monotonicity: Spearman correlation of the deciles' numbers and means, in [-1, 1].
         long_short: mean return per horizon of the rank-weighted portfolio, one unit long and one short, before costs.
-        long_short_net: the same after costs of 0.1 % of what a bar's turnover trades; too little where labels are held
-            longer than a bar, as those that must settle first are on bars of less than a day.
+        long_short_net: the same after costs of 0.1 % of what is traded while a label is held: the turnover of its
+            bars, of which there are several where what was bought must settle first on bars of less than a day, at most
+            all of the book.
         years: by calendar year.
         horizons: by bars held, for the decay of the signal.
+        held: mean bars that the first label is held: its horizon, and more where what was bought must settle first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +77,7 @@ class SplitMetrics(BaseModel):
     long_short_net: float | None = None
     years: tuple[YearMetrics, ...] = ()
     horizons: tuple[HorizonMetrics, ...] = ()
+    held: float = 1.0
 
 
 class Evidence(BaseModel):
@@ -90,7 +93,7 @@ class Evidence(BaseModel):
         kurtosis: the same, raw: 3 for normal values.
         observations: independent bars that would know the mean as well as these do.
         long_short: mean return per horizon of the rank-weighted book, see :class:`SplitMetrics`.
-        turnover: mean share of the book traded a bar.
+        turnover: mean share of the book traded while a label is held, a bar's on daily ones, in [0, 1].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

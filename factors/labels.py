@@ -76,11 +76,15 @@ def exits(dates: Dates, horizon: int, settlement: int) -> NDArray[np.int64]:
     return np.minimum(found, rows)
 
 
+def bars_held(dates: Dates, horizon: int, settlement: int) -> NDArray[np.int64]:
+    """Bars that each row's label is held, ``[rows]``; of rows whose label ends with the data or later what is left."""
+    return exits(dates, horizon, settlement) - np.arange(DELAY, len(dates) + DELAY)
+
+
 def longest_held(dates: Dates, horizon: int, settlement: int) -> int:
     """Bars that the longest label is held, so many of which overlap; ``horizon`` where nothing has to settle."""
-    ends = exits(dates, horizon, settlement)
-    held = ends - np.arange(DELAY, len(dates) + DELAY)
-    return int(held[ends < len(dates)].max(initial=horizon))
+    held = bars_held(dates, horizon, settlement)
+    return int(held[exits(dates, horizon, settlement) < len(dates)].max(initial=horizon))
 
 
 def within(panel: Panel, split: str, horizon: int = HORIZONS[0]) -> tuple[int, int]:

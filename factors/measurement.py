@@ -11,7 +11,7 @@ from factors.discovery import level
 from factors.evaluation import Evidence, PeriodMetrics, SplitMetrics, Standing
 from factors.kernels.elementwise import Values
 from factors.labels import Labels, exits, longest_held, within
-from factors.metrics import Daily, daily_metrics, known, mean, ratio, summary
+from factors.metrics import Daily, daily_metrics, known, mean, ratio, summary, traded
 from factors.panel import Dates, Panel, rows_through
 from factors.sharpe import deflated_sharpe, effective_observations, expected_maximum, moments
 from factors.significance import newey_west_lags, newey_west_t
@@ -50,7 +50,7 @@ def measure(values: Values, labels: Labels, panel: Panel, team: Team | None = No
     rank_ic[days] = series.rank_ic[0, days]
     return Measurement(
         splits={split: summary(series, labels, panel, split) for split in panel.splits},
-        evidence=weigh(series, days, longest_held(panel.dates, horizon, panel.settlement)),
+        evidence=weigh(series, days, panel, horizon),
         rank_ic=rank_ic,
     )
 
@@ -65,13 +65,13 @@ def unpacked(content: bytes) -> Values:
     return np.frombuffer(content, _PACKED).astype(np.float64)
 
 
-def weigh(series: Daily, days: Values, held: int) -> Evidence:
+def weigh(series: Daily, days: Values, panel: Panel, horizon: int) -> Evidence:
     """The evidence in these rows of a factor's series; Newey-West lags as for a split of that many rows.
 
-    ``held`` is how many bars the first label is held at most.
+    ``horizon`` is that of the first label.
     """
     rank_ic = known(series.rank_ic[0, days])
-    lags = newey_west_lags(len(rank_ic), held)
+    lags = newey_west_lags(len(rank_ic), longest_held(panel.dates, horizon, panel.settlement))
     found, t_stat = moments(rank_ic), newey_west_t(rank_ic, lags) or 0.0
     return Evidence(
         days=len(rank_ic),
@@ -83,7 +83,7 @@ def weigh(series: Daily, days: Values, held: int) -> Evidence:
         kurtosis=found.kurtosis if found else 3.0,
         observations=effective_observations(rank_ic, lags),
         long_short=mean(known(series.long_short[days])) or 0.0,
-        turnover=mean(known(series.turnover[days])) or 0.0,
+        turnover=mean(known(traded(series, panel, horizon)[days])) or 0.0,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from factors.evaluation import HorizonMetrics, SplitMetrics, YearMetrics
 from factors.kernels import daily
 from factors.kernels.elementwise import Values
-from factors.labels import Labels, longest_held, within
+from factors.labels import Labels, bars_held, longest_held, within
 from factors.panel import Panel
 from factors.significance import newey_west_lags, newey_west_t
 from factors.team import Team
@@ -69,8 +69,8 @@ def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMet
     days = slice(*within(panel, split, horizon))
     ic, rank_ic = known(series.ic[0, days]), known(series.rank_ic[0, days])
     horizons = tuple(_at_horizon(series, labels, panel, split, h) for h in range(len(labels.horizons)))
-    traded, deciles = series.turnover[days], _column_means(series.deciles[days])
-    net = series.long_short[days] - COST * SIDES * np.nan_to_num(traded)
+    deciles = _column_means(series.deciles[days])
+    net = series.long_short[days] - COST * SIDES * np.nan_to_num(traded(series, panel, horizon)[days])
     return SplitMetrics(
         days=len(rank_ic),
         coverage=float(series.known[days].sum() / max(series.eligible[days].sum(), 1)),
@@ -82,7 +82,7 @@ def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMet
         t_stat=newey_west_t(ic, newey_west_lags(len(ic), held)),
         rank_t_stat=horizons[0].rank_t_stat,
         hit_rate=mean((rank_ic > 0).astype(np.float64)),
-        turnover=mean(known(traded)),
+        turnover=mean(known(series.turnover[days])),
         rank_autocorrelation=mean(known(series.autocorrelation[days])),
         deciles=deciles,
         monotonicity=_monotonicity(deciles),
@@ -90,7 +90,17 @@ def summary(series: Daily, labels: Labels, panel: Panel, split: str) -> SplitMet
         long_short_net=mean(known(net)),
         years=_by_year(series, panel, days),
         horizons=horizons,
+        held=mean(bars_held(panel.dates, horizon, panel.settlement)[days].astype(np.float64)) or float(horizon),
     )
+
+
+def traded(series: Daily, panel: Panel, horizon: int) -> Values:
+    """Most of the book that can have been traded while a row's label is held, ``[rows]``, in [0, 1].
+
+    That is its turnover in each of these bars, or all of it; the turnover where a label is held for a bar.
+    """
+    held = bars_held(panel.dates, horizon, panel.settlement)
+    return np.minimum(series.turnover * held, 1.0)
 
 
 def _by_year(series: Daily, panel: Panel, days: slice) -> tuple[YearMetrics, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.special import ndtri
 
 from factors.frame import Frame
 
@@ -16,7 +17,8 @@ Spectrum = NDArray[np.complex128]
 
 _LEAST: Final = 200  # days that two series must share for their correlation to mean anything
 _LESS: Final = 0.7  # as dated; more than none, as the symbol is a part of the market
-_CERTAIN: Final = 6.0  # standard errors; the greatest of some thousand correlations by chance is about four
+_CERTAIN: Final = 6.0  # standard errors at least: more than what is drawn at random, as moves depend on each other
+_CHANCE: Final = 1e-4  # that one of all correlations of a market is taken for a shift
 _CLOSE: Final = 0.7  # of what is certain, for a rough look to be followed by an exact one
 
 
@@ -51,30 +53,37 @@ class Batch:
     moves: Frame
 
 
-def shifts(market: Frame, batches: Iterable[Batch]) -> list[Shift] | None:
+def shifts(market: Frame, batches: Iterable[Batch], symbols: int) -> list[Shift] | None:
     """The symbols whose dates are shifted, ``None`` where there are too few days or symbols to say.
 
     A symbol is compared with the market at every shift that leaves enough days, by the correlation of ranks, which one
     great day cannot make, over the days that both have (masked normalised cross-correlation, Padfield 2012, eq. 15).
+    How large it must be grows with the number of correlations that are looked at (Bonferroni).
     A rough look, which takes ranks to be spread alike wherever two series overlap, spares most symbols that.
 
     Args:
         market: ``move``, that of the median symbol, null where there is none; a row for each day, in order.
         batches: the moves of all symbols.
+        symbols: how many there are.
     """
     days = len(market)
-    if days < _LEAST:
+    if days < _LEAST or symbols == 1:  # one symbol is its own market
         return None
-    count, found = 0, []
+    certain = _certain(symbols * (2 * days - 1))
+    found = []
     [whole] = _ranked(market["move"].cast(pl.Float64).fill_null(np.nan).to_numpy()[None, :])
     spectra = _spectra(whole)
     for batch in batches:
-        count += len(batch.symbols)
         table = _ranked(_laid_out(batch, days))
-        for place in np.flatnonzero(_perhaps(table, whole)):
-            one = _shift(batch.symbols[place], table[place], spectra)
+        for place in np.flatnonzero(_perhaps(table, whole, certain)):
+            one = _shift(batch.symbols[place], table[place], spectra, certain)
             found += [one] if one else []
-    return found if count > 1 else None  # one symbol is its own market
+    return found
+
+
+def _certain(correlations: int) -> float:
+    """Standard errors of which so many correlations by chance are rarely one."""
+    return max(_CERTAIN, float(-ndtri(_CHANCE / correlations)))
 
 
 def _ranked(table: Values) -> Values:
@@ -91,7 +100,7 @@ def _laid_out(batch: Batch, days: int) -> Values:
     return table
 
 
-def _perhaps(table: Values, market: Values) -> NDArray[np.bool_]:
+def _perhaps(table: Values, market: Values, certain: float) -> NDArray[np.bool_]:
     """Whether a row may move with the market on other days, so far as sums of products tell."""
     days = table.shape[1]
     there = np.isfinite(table)
@@ -103,19 +112,19 @@ def _perhaps(table: Values, market: Values) -> NDArray[np.bool_]:
     later = np.arange(1 - days, days)
     shared = np.minimum(last + later, days - 1) - np.maximum(first + later, 0) + 1
     spread = np.sqrt((rows**2).sum(axis=1, keepdims=True) / np.maximum(count, 1) * np.nanmean(market**2))
-    certain = np.sqrt(np.maximum(shared, 1) * count / (last - first + 1)) * spread
-    certain = np.divide(sums, certain, out=np.full(sums.shape, -np.inf), where=(shared >= _LEAST) & (certain > 0))
-    as_dated = certain[:, days - 1].copy()
-    certain[:, days - 1] = -np.inf
-    return np.asarray(certain.max(axis=1) > _CLOSE * np.maximum(as_dated, _CERTAIN))
+    error = np.sqrt(np.maximum(shared, 1) * count / (last - first + 1)) * spread
+    sure = np.divide(sums, error, out=np.full(sums.shape, -np.inf), where=(shared >= _LEAST) & (error > 0))
+    as_dated = sure[:, days - 1].copy()
+    sure[:, days - 1] = -np.inf
+    return np.asarray(sure.max(axis=1) > _CLOSE * np.maximum(as_dated, certain))
 
 
-def _shift(symbol: str, own: Values, market: list[Spectrum]) -> Shift | None:
+def _shift(symbol: str, own: Values, market: list[Spectrum], certain: float) -> Shift | None:
     correlation, shared = _correlations(_spectra(own), market, len(own))
     here = len(own) - 1
     sure = np.where(shared >= _LEAST, correlation * np.sqrt(shared), -np.inf)
     best = int(np.argmax(sure))
-    if sure[best] > _CERTAIN and correlation[here] < _LESS * correlation[best]:
+    if sure[best] > certain and correlation[here] < _LESS * correlation[best]:
         return Shift(symbol, best - here, float(correlation[best]), float(correlation[here]))
     return None
 

@@ -141,7 +141,8 @@ def _broken(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[Row], int]
 
 def _shifted(con: duckdb.DuckDBPyConnection) -> tuple[list[Row] | None, int]:
     market = to_frame(con.sql(_MARKET))
-    found = shifts(market, _batches(con))
+    symbols = [symbol for (symbol,) in con.execute("SELECT symbol FROM look.symbols ORDER BY lane").fetchall()]
+    found = shifts(market, _batches(con, symbols), len(symbols))
     if found is None:
         return None, 0
     rows = []
@@ -153,8 +154,7 @@ def _shifted(con: duckdb.DuckDBPyConnection) -> tuple[list[Row] | None, int]:
     return rows, len(rows)
 
 
-def _batches(con: duckdb.DuckDBPyConnection) -> Iterator[Batch]:
-    symbols = [symbol for (symbol,) in con.execute("SELECT symbol FROM look.symbols ORDER BY lane").fetchall()]
+def _batches(con: duckdb.DuckDBPyConnection, symbols: list[str]) -> Iterator[Batch]:
     for first in range(0, len(symbols), _BATCH):
         some = symbols[first : first + _BATCH]
         yield Batch(some, to_frame(con.sql(_OF_SYMBOLS, params=[first, first, first + len(some) - 1])))

@@ -11,7 +11,7 @@ from factors.evaluator import evaluate
 from factors.labels import HORIZONS, exits, forward_return, forward_returns, longest_held, within
 from factors.mapping import read_mapping, write_mapping
 from factors.measurement import measure, weigh
-from factors.metrics import daily_metrics, split_metrics
+from factors.metrics import COST, daily_metrics, split_metrics
 from factors.panel import Panel
 from factors.parse import parse
 from factors.perturbation import cut
@@ -109,7 +109,28 @@ def test_lags_cover_all_labels_that_overlap():
     train = found.splits["train"]
     assert train.rank_t_stat == train.horizons[0].rank_t_stat == newey_west_t(rank_ic, a_day - 1)
     rows = np.concatenate([np.arange(*within(panel, split)) for split in panel.splits])
-    assert found.evidence == weigh(series, rows, a_day) != weigh(series, rows, 1)
+    assert found.evidence == weigh(series, rows, panel, 1)
+
+
+def test_what_is_held_for_days_is_charged_what_it_may_trade_meanwhile():
+    a_day = 4
+    bars = spread(bars_of(*eventful()), a_day)
+    values = evaluate(parse("TS_MEAN($volume, 60)"), Panel.from_bars(bars, FIRST + timedelta(days=50)))
+    free, settled = (Panel.from_bars(bars, FIRST + timedelta(days=50), days) for days in (0, 1))
+    found = measure(values, forward_returns(settled), settled)
+    series, (start, stop) = daily_metrics(values, forward_returns(settled), settled), within(settled, "train")
+    rows = np.arange(start, stop)
+    # Bought on the first bar of a day it is held for four, on the last for one; the signal is a bar older.
+    held = np.array([3, 2, 1, 4])[rows % a_day]
+    cost = 4 * COST * np.minimum(np.nan_to_num(series.turnover[rows]) * held, 1.0)
+    train = found.splits["train"]
+    assert train.long_short_net == pytest.approx(np.nanmean(series.long_short[rows] - cost))
+    assert train.held == pytest.approx(held.mean())
+    assert 0 < train.turnover < 0.3
+    assert 1.5 * train.turnover < found.evidence.turnover < 3 * train.turnover
+    unbound = measure(values, forward_returns(free), free)
+    assert unbound.splits["train"].held == 1.0
+    assert unbound.evidence.turnover == pytest.approx(train.turnover, rel=0.2)
 
 
 # delisting

@@ -5,9 +5,10 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import norm
 
 from factors import shift
-from factors.shift import Batch, _correlations, _spectra, shifts
+from factors.shift import Batch, _certain, _correlations, _spectra, shifts
 
 DAYS = 700
 
@@ -47,6 +48,7 @@ def found(frame, size=3):
             )
             for some in batches
         ),
+        len(symbols),
     )
 
 
@@ -106,10 +108,17 @@ def lives(seed):
 
 def test_the_rough_look_spares_none_that_an_exact_one_finds(monkeypatch):
     quick = [found(lives(seed), size=5) for seed in range(30)]
-    monkeypatch.setattr(shift, "_perhaps", lambda table, _: np.full(len(table), fill_value=True))
+    monkeypatch.setattr(shift, "_perhaps", lambda table, *_: np.full(len(table), fill_value=True))
     exact = [found(lives(seed), size=12) for seed in range(30)]
     assert [[one.symbol for one in some] for some in quick] == [[one.symbol for one in some] for some in exact]
     assert sum(map(len, exact)) > 30
+
+
+@pytest.mark.parametrize("symbols", [5000, 20_000])
+def test_chance_finds_a_shift_in_one_market_of_ten_thousand_however_many_symbols_it_has(symbols):
+    correlations = symbols * 4999
+    assert norm.sf(_certain(correlations)) * correlations == pytest.approx(1e-4)
+    assert _certain(5 * 999) == 6.0
 
 
 def test_few_days_or_one_symbol_say_nothing():
