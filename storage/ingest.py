@@ -88,7 +88,7 @@ def _source(con: duckdb.DuckDBPyConnection, path: Path, layout: str, tell: Tell,
         return read_tree(con, path, tell)
     if path.is_dir() and layout != LONG:
         folder = open_folder(path, None if layout == AUTO else layout, tell)
-        return {BARS: _bars(_open_folder(con, folder, tell), progress)}
+        return {BARS: _bars(_load_folder(con, folder, tell, progress), progress)}
     if layout not in {AUTO, LONG}:
         raise DataError(f"{path}: no such folder; the layout {layout} is that of a folder with a file for each symbol")
     return {BARS: _bars(_open(con, path, "bars_file"), progress)}
@@ -148,9 +148,9 @@ def _open(con: duckdb.DuckDBPyConnection, path: Path, view: str) -> _File:
     return _File(con, path.name, view, typed(con, view))
 
 
-def _open_folder(con: duckdb.DuckDBPyConnection, folder: Folder, tell: Tell) -> _File:
+def _load_folder(con: duckdb.DuckDBPyConnection, folder: Folder, tell: Tell, progress: Progress) -> _File:
     try:
-        folder.create_view(con, "bars_file")
+        folder.load(con, "bars_file", progress)
         folder.check(con, "bars_file", tell)
     except duckdb.Error as error:
         raise _unreadable(folder.path.name, error) from error
@@ -259,7 +259,7 @@ def _misfit(file: _File, cell: _Cell, count: int) -> DataError:
     name, place, rows = file.name, "row", f"(SELECT row_number() OVER () AS {LINE}, * FROM {file.view})"  # noqa: S608
     if file.folder is not None:
         [(first,)] = file.con.execute(f"SELECT min({FILE}) FROM {file.view} {wrong}").fetchall()  # noqa: S608
-        file.folder.create_view(file.con, "suspect", Path(first))
+        file.folder.load_one(file.con, "suspect", Path(first))
         name, place, rows = Path(first).name, "line", "suspect"
     [(number, text)] = file.con.execute(
         f"SELECT {LINE}, {cell.text} FROM {rows} {wrong} ORDER BY {LINE} LIMIT 1"  # noqa: S608

@@ -15,6 +15,7 @@ import duckdb
 
 from factors.errors import DataError
 from storage.snapshot import quoted
+from storage.watch import READ, Progress
 
 AUTO: Final = "auto"
 LONG: Final = "long"  #: one file of all symbols
@@ -23,6 +24,7 @@ FILE: Final = "_file"  #: the column of a view that tells which file a row is of
 LINE: Final = "_line"  #: and the line of that file, where a single one is read
 
 _BARS: Final = frozenset({"open", "high", "low", "close", "volume"})
+_AT_ONCE: Final = 1000  # files that are read by one statement
 _NAMED: Final = 5  # files that are named in a message, of however many
 _ENCODING: Final = "utf-8-sig"
 
@@ -123,7 +125,7 @@ NAMES: Final = (AUTO, LONG, *(layout.name for layout in LAYOUTS), QLIB)
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of CSV files, one for each symbol, as the view ``bars``.
+    """A folder of CSV files, one for each symbol.
 
     Attributes:
         path: where it is.
@@ -135,14 +137,37 @@ class Folder:
     layout: Layout
     files: dict[tuple[str, ...], list[Path]]
 
-    def create_view(self, con: duckdb.DuckDBPyConnection, name: str, only: Path | None = None) -> None:
-        """Make the view; of one file alone with the line of each row."""
-        chosen = {columns: [path for path in paths if only in {None, path}] for columns, paths in self.files.items()}
-        parts = [_rows(con, columns, paths, numbered=only is not None) for columns, paths in chosen.items() if paths]
-        for number, part in enumerate(parts):
-            part.create_view(f"{name}_{number}")
-        rows = " UNION ALL BY NAME ".join(f"FROM {name}_{number}" for number in range(len(parts)))
-        con.execute(f"CREATE VIEW {name}_table AS WITH rows AS ({rows}) SELECT * FROM {self.layout.table}")  # noqa: S608
+    def load(self, con: duckdb.DuckDBPyConnection, name: str, progress: Progress) -> None:
+        """Read all files, and make a view of what they hold.
+
+        Some are read at a time: what DuckDB knows of the files of a statement is in memory, which no limit counts.
+        """
+        everything = sorted({column for columns in self.files for column in columns})
+        listed = ", ".join(f"{quoted(column)} VARCHAR" for column in [*everything, FILE])
+        con.execute(f"CREATE TABLE {name}_rows ({listed})")
+        con.execute("SET preserve_insertion_order = false")  # which rows of two files would wait for each other to keep
+        done, total = 0, sum(map(len, self.files.values()))
+        for columns, paths in self.files.items():
+            for first in range(0, len(paths), _AT_ONCE):
+                some = paths[first : first + _AT_ONCE]
+                read_csv(con, columns, some, FILE).create_view(f"{name}_some")
+                con.execute(f"INSERT INTO {name}_rows BY NAME FROM {name}_some")
+                con.execute(f"DROP VIEW {name}_some")
+                done += len(some)
+                progress(READ, done * 100 // total, 100)
+        con.execute("RESET preserve_insertion_order")
+        self._create_views(con, name)
+
+    def load_one(self, con: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
+        """The same of one file, with the line of each row."""
+        columns = next(columns for columns, paths in self.files.items() if path in paths)
+        rows = read_csv(con, columns, [path], FILE).project(f"*, row_number() OVER () + 1 AS {LINE}")
+        rows.create_view(f"{name}_rows")
+        self._create_views(con, name)
+
+    def _create_views(self, con: duckdb.DuckDBPyConnection, name: str) -> None:
+        rows = f"WITH rows AS (FROM {name}_rows)"
+        con.execute(f"CREATE VIEW {name}_table AS {rows} SELECT * FROM {self.layout.table}")  # noqa: S608
         con.execute(f"CREATE VIEW {name} AS {self._select(f'{name}_table')}")
 
     def check(self, con: duckdb.DuckDBPyConnection, view: str, tell: Callable[[str], object]) -> None:
@@ -195,7 +220,9 @@ def open_folder(path: Path, wanted: str | None, tell: Callable[[str], object]) -
     empty = [each for each in files if each.stat().st_size == 0]
     if empty:
         tell(f"empty: {_named(empty)}")
-    headers = {each: header(each) for each in files if each not in empty}
+    alike: dict[tuple[str, ...], tuple[str, ...]] = {}  # kept once, as files may be very many
+    named = ((each, header(each)) for each in files if each not in empty)
+    headers = {each: alike.setdefault(columns, columns) for each, columns in named}
     if not headers:
         raise DataError(f"{path}: no CSV file with bars; expected one for each symbol")
     layout = _layout(headers, wanted)
@@ -243,13 +270,6 @@ def read_csv(
         escapechar='"',
         filename=filename,
     )
-
-
-def _rows(
-    con: duckdb.DuckDBPyConnection, columns: Sequence[str], paths: Sequence[Path], *, numbered: bool
-) -> duckdb.DuckDBPyRelation:
-    rows = read_csv(con, columns, paths, FILE)
-    return rows.project(f"*, row_number() OVER () + 1 AS {LINE}") if numbered else rows
 
 
 def _layout(headers: dict[Path, tuple[str, ...]], wanted: str | None) -> Layout:

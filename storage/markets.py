@@ -31,7 +31,7 @@ from factors.frame import ArrowStream, PlainStream
 from storage.acceptance import certify, known_rules
 from storage.disk import sync
 from storage.draft import BARS, Terms, draft, draft_append, write
-from storage.snapshot import INSAMPLE, LIMITS, Snapshot, read_snapshot
+from storage.snapshot import INSAMPLE, LIMITS, Snapshot, literal, read_snapshot
 from storage.trading_rules import NO_RULES, rule_set
 from storage.watch import Progress, Tell
 
@@ -199,9 +199,7 @@ def publish_views(
     with _workplace(folder) as work:
         current = _current(folder)
         base = read_snapshot(folder, current) if current is not None and _published(folder, current) else None
-        with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": str(work / "spill")}) as con:
-            # Or a timestamp with a zone would be another day on another machine.
-            con.execute("SET TimeZone = 'UTC'")
+        with _staging(work) as con:
             views = load(con)
             if append:
                 if base is None:
@@ -222,6 +220,20 @@ def publish_views(
             certify(work / made.id, rule_set(made.settings.trading_rules).exchange, accept, follows, same=same)
         _make_current(folder, work, made.id)
     return read_snapshot(folder, made.id)
+
+
+@contextmanager
+def _staging(work: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose tables are in a file of the workplace, which nobody reads once it is closed.
+
+    What memory does not hold of them is in the file already; of a database in memory it would be written each time.
+    """
+    with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": str(work / "spill")}) as con:
+        # Or a timestamp with a zone would be another day on another machine.
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(f"ATTACH {literal(work / 'staging.duckdb')} AS staging (RECOVERY_MODE no_wal_writes)")
+        con.execute("USE staging")
+        yield con
 
 
 def prune(root: Path, name: str, version: str, check: Callable[[], object] = lambda: None) -> None:

@@ -23,7 +23,7 @@ __all__ = ["EVERYBODY", "RULES", "Finding", "Quality", "Rule", "Severity", "exam
 Row: TypeAlias = tuple[str, date, str]
 
 MOST: Final = 10_000  # findings of a rule that are told one by one
-_BATCH: Final = 500  # symbols whose moves are in memory at a time
+_BATCH: Final = 1_250_000  # moves that are in memory at a time, of 500 symbols over ten years
 
 _MARKET: Final = """
     SELECT move FROM (SELECT DISTINCT number FROM look.days) LEFT JOIN look.typical USING (number) ORDER BY number
@@ -76,7 +76,7 @@ def examine(snapshot: Snapshot) -> Quality:
 def inspect(con: duckdb.DuckDBPyConnection, exchange: str | None) -> Quality:
     """Look at the bars of a connection, outside of a transaction; what is found is told, so let it see none sealed.
 
-    Memory is the connection's to limit, but for some 100 bytes for each day of 500 symbols.
+    Memory is the connection's to limit, but for some 100 MB.
 
     Args:
         con: with tables or views ``bars`` (``date``, a date, or a timestamp in local time where bars are of less than a
@@ -141,8 +141,9 @@ def _broken(con: duckdb.DuckDBPyConnection, query: str) -> tuple[list[Row], int]
 
 def _shifted(con: duckdb.DuckDBPyConnection) -> tuple[list[Row] | None, int]:
     market = to_frame(con.sql(_MARKET))
+    at_once = max(_BATCH // max(len(market), 1), 1)
     symbols = [symbol for (symbol,) in con.execute("SELECT symbol FROM look.symbols ORDER BY lane").fetchall()]
-    found = shifts(market, _batches(con, symbols), len(symbols))
+    found = shifts(market, _batches(con, symbols, at_once), len(symbols))
     if found is None:
         return None, 0
     rows = []
@@ -154,9 +155,9 @@ def _shifted(con: duckdb.DuckDBPyConnection) -> tuple[list[Row] | None, int]:
     return rows, len(rows)
 
 
-def _batches(con: duckdb.DuckDBPyConnection, symbols: list[str]) -> Iterator[Batch]:
-    for first in range(0, len(symbols), _BATCH):
-        some = symbols[first : first + _BATCH]
+def _batches(con: duckdb.DuckDBPyConnection, symbols: list[str], at_once: int) -> Iterator[Batch]:
+    for first in range(0, len(symbols), at_once):
+        some = symbols[first : first + at_once]
         yield Batch(some, to_frame(con.sql(_OF_SYMBOLS, params=[first, first, first + len(some) - 1])))
 
 
