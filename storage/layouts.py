@@ -37,6 +37,7 @@ class Layout:
         marks: the columns that tell it, in lower case; a folder is of the first layout whose marks are all there.
         columns: columns of a market by the SQL of their text.
         drops: columns of the files that are none of a market's.
+        renamed: columns of a market by those of files that may have them.
         table: SQL of the table that ``columns`` are read from, ``rows`` being those of the files.
         bars: which of its rows hold a bar, in SQL.
         refused: rows of the table that must not be, in SQL, and why.
@@ -48,6 +49,7 @@ class Layout:
     marks: frozenset[str]
     columns: dict[str, str] = field(default_factory=dict)
     drops: frozenset[str] = frozenset()
+    renamed: dict[str, str] = field(default_factory=dict)
     table: str = "rows"
     bars: str = "true"
     refused: tuple[str, str] = ("false", "")
@@ -95,6 +97,7 @@ LAYOUTS: Final = (
             "adj_factor": "CASE TRY_CAST(adjustflag AS DOUBLE) WHEN 3 THEN CAST(factor AS VARCHAR) ELSE '1' END",
         },
         frozenset({"code", "tradestatus", "preclose", "adjustflag", "pctchg", "time"}),
+        renamed={"isst": "st"},
         table=_BAOSTOCK,
         refused=(
             "coalesce(TRY_CAST(adjustflag AS DOUBLE) NOT IN (1, 3), true)",
@@ -170,7 +173,7 @@ class Folder:
     def _select(self, table: str) -> str:
         there = sorted({column for columns in self.files for column in columns})
         kept = [name for name in there if name not in self.layout.drops and name not in self.layout.columns]
-        columns = {name: quoted(name) for name in kept} | self.layout.columns
+        columns = {self.layout.renamed.get(name, name): quoted(name) for name in kept} | self.layout.columns
         columns.setdefault("symbol", f"parse_filename({FILE}, true)")
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
         return f"SELECT {listed}, COLUMNS('^({FILE}|{LINE})$') FROM {table} WHERE {self.layout.bars}"  # noqa: S608

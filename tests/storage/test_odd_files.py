@@ -1,0 +1,41 @@
+"""Files as people have them: what vendors write beside what they document, and what nobody should guess at."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from storage.ingest import import_market
+
+DAYS = [date(2020, 1, 6) + timedelta(days=day) for day in range(5)]
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Import a folder of these files, and what was told of it: ``load({name: text}, ...)``."""
+
+    def read(files, **options):
+        folder, told = tmp_path / "in", []
+        folder.mkdir(exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        return import_market(tmp_path / "root", "demo", folder, holdout=False, tell=told.append, **options), told
+
+    return read
+
+
+def test_special_treatment_as_baostock_tells_it_narrows_the_limit(load):
+    """Two stocks of the main board rise by 5 %, one of them under special treatment: at its limit."""
+    head = "date,code,tradestatus,preclose,adjustflag,open,high,low,close,volume,isST\n"
+
+    def written(code, treated):
+        closes = [10.0, 10.0, 10.0, 10.5, 10.5]
+        cells = zip(DAYS, [10.0, *closes], closes, strict=False)
+        return head + "".join(
+            f"{day},{code},1,{before},3,{last},{last},{last},{last},9,{treated}\n" for day, before, last in cells
+        )
+
+    files = {"a.csv": written("sh.600000", 0), "b.csv": written("sh.600001", 1)}
+    snapshot, told = load(files, rules="cn")
+    assert not [line for line in told if "no column st" in line]
+    shut = snapshot.bars("all").filter("suspended")
+    assert list(zip(shut["date"], shut["symbol"], strict=True)) == [(DAYS[3], "sh.600001")]
