@@ -6,7 +6,7 @@ content has the same id whatever the order of rows and columns was, and whether 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -123,12 +123,18 @@ def draft(
 
 
 def draft_append(
-    con: duckdb.DuckDBPyConnection, views: Mapping[str, str], base: Snapshot, tell: Tell, progress: Progress
+    con: duckdb.DuckDBPyConnection,
+    views: Mapping[str, str],
+    base: Snapshot,
+    accept: Collection[str],
+    tell: Tell,
+    progress: Progress,
 ) -> Draft | None:
     """As :func:`draft`, of days that follow those of a version, of whose bars no more is read than the last days.
 
     Fields, splits and rules are those of the version before; valid ends with the data where nothing is held out.
-    Bars of days that the version has must be as they are there, and are left out. ``None`` where no day is new.
+    Bars of days that the version has must be as they are there, and are left out. ``None`` where no day is new. Factors
+    must go on from those of the version, unless a jump is what to ``accept``.
 
     Raises:
         DataError: the rows cannot follow.
@@ -144,6 +150,8 @@ def draft_append(
     _leave_out(con, base, parts, last, tell)
     if not con.execute("FROM bars LIMIT 1").fetchall():
         return None
+    if "adjustment" not in accept:
+        _check_factors(con, parts, last)
     kept = {name: _kept(con, base, name) for name in TABLES}
     for name in ("instruments", "calendar"):
         con.execute(f"CREATE TEMP VIEW before_{name} AS {_union(base, name)}")
@@ -267,6 +275,27 @@ def _leave_out(con: duckdb.DuckDBPyConnection, base: Snapshot, parts: tuple[Part
     )
     con.execute("DELETE FROM bars WHERE date < CAST(? AS DATE) + 1", [last])
     tell(f"{count} bars are in the market already")
+
+
+def _check_factors(con: duckdb.DuckDBPyConnection, parts: tuple[Part, ...], last: date) -> None:
+    """Refuse factors with another beginning than those of the bars before: of a hold-out no rule would tell."""
+
+    def at(pick: str) -> str:
+        taken = ", ".join(f"{pick}({name}, date) AS {name}" for name in ("date", "close", "adj_factor"))
+        return f"SELECT symbol, {taken}"
+
+    traded = "WHERE NOT suspended AND close > 0 GROUP BY symbol"
+    refuse(
+        con,
+        "{count} instruments go on with another adj_factor though their price does not move, the first is {symbol} on "
+        "{date}; import all of it again, or accept adjustment",
+        f"""
+        SELECT symbol, new.date FROM ({at("arg_min")} FROM bars {traded}) AS new
+        JOIN ({at("arg_max")} {_since(parts, last - timedelta(days=RECENT))} {traded}) AS old USING (symbol)
+        WHERE new.adj_factor <> old.adj_factor
+            AND abs(ln(new.close * new.adj_factor / old.close / old.adj_factor)) > abs(ln(new.close / old.close)) + 0.05
+        """,  # noqa: S608 - our own paths
+    )
 
 
 def _since(parts: tuple[Part, ...], first: date) -> str:

@@ -206,7 +206,7 @@ def publish_views(
             if append:
                 if base is None:
                     raise NotFoundError(f"market {name!r} has no version that bars could follow; import it whole first")
-                made = draft_append(con, views, base, tell, progress)
+                made = draft_append(con, views, base, accept, tell, progress)
                 if made is None:
                     return base
             else:

@@ -240,6 +240,23 @@ def test_columns_are_those_of_the_market(tmp_path):
     assert {row[place] is None for row in rows(version.path, "holdout", "bars") if row[0] >= DAYS[40]} == {True}
 
 
+def test_a_factor_that_begins_anew_is_refused_also_where_nobody_may_look(begun, listing):
+    """As where a source of nothing but new days has factors of its own: 1 on the first of them."""
+    before = listing(begun)
+    last = between(BARS, 0, 40).group_by("symbol").agg(pl.col("adj_factor").sort_by("date").last().alias("own"))
+    assert (last["own"] > 1).any()
+    anew = between(BARS, 40, 60).join(last, on="symbol").with_columns(pl.col("adj_factor") / pl.col("own")).drop("own")
+    with pytest.raises(DataError, match=r"\d instruments go on with another adj_factor .*, the first is"):
+        append(begun, anew)
+    assert listing(begun) == before
+
+
+def test_a_factor_that_begins_anew_may_be_accepted(tmp_path):
+    publish(tmp_path, "demo", between(BARS, 0, 40), **HELD_OUT)
+    anew = between(BARS, 40, 60).with_columns(pl.lit(1.0).alias("adj_factor"))
+    assert append(tmp_path, anew, accept=["adjustment"]) == open_market(tmp_path, "demo")
+
+
 def test_bars_that_can_follow_nothing_are_refused(tmp_path, begun, listing):
     with pytest.raises(NotFoundError, match="has no version that bars could follow"):
         append(tmp_path, BARS)
