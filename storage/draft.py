@@ -256,6 +256,7 @@ def _align(con: duckdb.DuckDBPyConnection, fields: tuple[str, ...], tell: Tell) 
             con.execute(f"ALTER TABLE bars DROP COLUMN {quoted(name)}")
     for name in fields:
         if name not in there:
+            tell(f"no column {name}, which the market has: it is empty on these days")
             con.execute(f"ALTER TABLE bars ADD COLUMN {quoted(name)} DOUBLE")
 
 

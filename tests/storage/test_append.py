@@ -235,7 +235,10 @@ def test_columns_are_those_of_the_market(tmp_path):
     publish(tmp_path, "demo", between(BARS, 0, 40).drop("vwap"), **HELD_OUT)
     said = []
     version = append(tmp_path, between(BARS, 40, 60).drop("amount"), tell=said.append)
-    assert said == ["left out: column vwap, which the market does not have"]
+    assert said == [
+        "left out: column vwap, which the market does not have",
+        "no column amount, which the market has: it is empty on these days",
+    ]
     place = columns(version.path, "holdout").index("amount")
     assert {row[place] is None for row in rows(version.path, "holdout", "bars") if row[0] >= DAYS[40]} == {True}
 
