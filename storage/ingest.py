@@ -211,10 +211,14 @@ def _measure(column: str) -> _Cell:
     return _Cell(column, text, value, "a number", optional=True)
 
 
+# DuckDB takes 02-01-20 for the year 2, and passes over what follows a time, such as PM.
+_WRITTEN: Final = r"\d{4}[-/ ]\d{1,2}[-/ ]\d{1,2}([T ]+[\d:.]+ *(Z|[+-][\d:]+)?)?"
+
+
 def _moment(column: str) -> _Cell:
     moment = f"TRY_CAST({_text(column)} AS TIMESTAMP)"
     # Years outside 1-9999 and infinity are dates to DuckDB and to nobody else.
-    value = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 THEN {moment} END"
+    value = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 AND {_text(column)} SIMILAR TO '{_WRITTEN}' THEN {moment} END"
     return _Cell(column, _text(column), value, "a date like 2020-12-31")
 
 
