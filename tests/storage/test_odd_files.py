@@ -2,11 +2,14 @@
 
 from datetime import date, timedelta
 
+import polars as pl
 import pytest
 
 from storage.ingest import import_market
 
 DAYS = [date(2020, 1, 6) + timedelta(days=day) for day in range(5)]
+HOURS = [timedelta(hours=hour) for hour in (10, 11)]
+PRICED = ("open", "high", "low", "close", "volume")
 
 
 @pytest.fixture
@@ -39,3 +42,21 @@ def test_special_treatment_as_baostock_tells_it_narrows_the_limit(load):
     assert not [line for line in told if "no column st" in line]
     shut = snapshot.bars("all").filter("suspended")
     assert list(zip(shut["date"], shut["symbol"], strict=True)) == [(DAYS[3], "sh.600001")]
+
+
+def test_columns_that_are_not_read_are_named(load):
+    """An adjusted close that no formula can spell, and amounts whose commas make them text."""
+    head = "Date,Open,High,Low,Close,Adj Close,Volume,Amount,turn\n"
+    rows = "".join(f'{day},10,11,9,10,5,100,"1,000",0.5\n' for day in DAYS)
+    snapshot, told = load({"A.csv": head + rows})
+    assert snapshot.fields == ("open", "high", "low", "close", "volume", "turn")
+    assert told[1:] == ["columns not read: adj close, amount"]
+
+
+def test_times_that_have_a_zone_in_a_table_are_said_to_be_taken_as_utc(tmp_path):
+    told = []
+    frame = pl.DataFrame({"date": DAYS, "symbol": "A", **dict.fromkeys(PRICED, 1.0)})
+    timed = pl.concat([frame.with_columns(pl.col("date").cast(pl.Datetime("us")) + hour) for hour in HOURS])
+    timed.with_columns(pl.col("date").dt.replace_time_zone("UTC")).write_parquet(tmp_path / "b.parquet")
+    import_market(tmp_path / "root", "demo", tmp_path / "b.parquet", holdout=False, tell=told.append)
+    assert told == ["times of the column date, which has a zone, are taken as those of UTC"]
