@@ -43,11 +43,11 @@ def import_market(
     A source is a file of all symbols, which ends in ``.parquet`` or ``.csv`` (commas, UTF-8, one header line), a folder
     with a CSV file for each symbol (:mod:`storage.layouts`), or the tree of a qlib data set (:mod:`storage.qlib`),
     whose instruments are the membership where no other is given. Case does not matter in column names. Dates may be
-    timestamps, or text like 2020-12-31 or 2020/12/31, with a time or without; the clock of a text counts, whatever zone
-    it names behind. Columns, splits and the rule for hold-outs are those of :func:`storage.markets.publish`, except
-    that the sector may also be called ``industry_l1`` or ``industry``. An extra column of text is numeric when at least
-    half of its values are numbers, or true and false, which are 1 and 0, and then each of them has to be one; otherwise
-    it is ignored, which is said.
+    timestamps, or text like 2020-12-31 or 2020/12/31, with a time or without; the clock of a text counts,
+    whatever offset follows it. Columns, splits and the rule for hold-outs are those of :func:`storage.markets.publish`,
+    except that the sector may also be called ``industry_l1`` or ``industry``. An extra column of text is numeric when
+    at least half of its values are numbers, or true and false, which are 1 and 0, and then each of them has to be one;
+    otherwise it is ignored, which is said.
 
     Args:
         root: the folder that holds ``markets/``.

@@ -83,7 +83,11 @@ LAYOUTS: Final = (
         frozenset({"price", *_BARS}),
         {"date": "price"},
         frozenset({"price"}),
-        bars="price IS NULL OR price NOT IN ('Ticker', 'Date')",
+        bars="price IS NULL OR price NOT IN ('Ticker', 'Date', 'Datetime')",
+        noted=(
+            f"price = 'Ticker' AND trim(close) <> parse_filename({FILE}, true)",
+            "{} files are of another ticker than their name, which is taken for the symbol",
+        ),
     ),
     Layout(
         "baostock",
@@ -112,7 +116,7 @@ LAYOUTS: Final = (
         {
             # A stamp of a year without such a market is in another unit.
             "date": f"CASE WHEN year({_MILLISECONDS}) BETWEEN 2000 AND 9999 "
-            f"THEN CAST(CAST({_MILLISECONDS} AS DATE) AS VARCHAR) ELSE timestamp END",
+            f"THEN CAST({_MILLISECONDS} AS VARCHAR) ELSE timestamp END",
             "amount": "turnover",
         },
         frozenset({"timestamp", "turnover"}),

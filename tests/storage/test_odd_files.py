@@ -1,6 +1,6 @@
 """Files as people have them: what vendors write beside what they document, and what nobody should guess at."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 import pytest
@@ -60,3 +60,30 @@ def test_times_that_have_a_zone_in_a_table_are_said_to_be_taken_as_utc(tmp_path)
     timed.with_columns(pl.col("date").dt.replace_time_zone("UTC")).write_parquet(tmp_path / "b.parquet")
     import_market(tmp_path / "root", "demo", tmp_path / "b.parquet", holdout=False, tell=told.append)
     assert told == ["times of the column date, which has a zone, are taken as those of UTC"]
+
+
+def test_hours_of_milliseconds_are_hours(load):
+    """Two quiet hours of a day are alike but for their stamps: they are no rows that are there twice."""
+    stamps = [datetime(day.year, day.month, day.day, tzinfo=UTC) + hour for day in DAYS for hour in HOURS]
+    rows = "".join(f"{int(stamp.timestamp() * 1000)},1,1,1,1,0,0\n" for stamp in stamps)
+    snapshot, told = load({"BTCUSDT.csv": "timestamp,open,high,low,close,volume,turnover\n" + rows})
+    assert snapshot.bars("all")["date"].to_list() == [stamp.replace(tzinfo=None) for stamp in stamps]
+    assert told[1:] == []
+
+
+def as_yahoo(symbol, label, stamps):
+    head = f"Price,Close,High,Low,Open,Volume\nTicker{5 * f',{symbol}'}\n{label},,,,,\n"
+    return head + "".join(f"{stamp},1,1,1,1,1\n" for stamp in stamps)
+
+
+def test_hours_below_three_header_lines_are_hours(load):
+    times = [datetime.combine(day, time.min) + hour for day in DAYS for hour in HOURS]
+    snapshot, _ = load({"A.csv": as_yahoo("A", "Datetime", [f"{moment}+00:00" for moment in times])})
+    assert snapshot.bars("all")["date"].to_list() == times
+
+
+def test_a_file_of_another_ticker_than_its_name_is_told(load):
+    files = {"A.csv": as_yahoo("A", "Date", DAYS), "A (1).csv": as_yahoo("A", "Date", DAYS)}
+    snapshot, told = load(files)
+    assert snapshot.instruments == 2
+    assert told[1:] == ["1 files are of another ticker than their name, which is taken for the symbol"]
