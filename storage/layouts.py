@@ -194,11 +194,11 @@ def open_folder(path: Path, wanted: str | None, tell: Callable[[str], object]) -
     Raises:
         DataError: no file has bars, or one is laid out otherwise than the others, or as nothing that is known.
     """
-    files = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and each.is_file())
-    aside = [each for each in files if each.name.startswith(("_", "."))]
+    there = sorted(path.iterdir())
+    files = [each for each in there if each.suffix.lower() == ".csv" and each.is_file() and each.name[0] not in "_."]
+    aside = sorted({*there}.difference(files))
     if aside:
         tell(f"not read: {_named(aside)}")
-    files = [each for each in files if each not in aside]
     empty = [each for each in files if each.stat().st_size == 0]
     if empty:
         tell(f"empty: {_named(empty)}")

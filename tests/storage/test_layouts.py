@@ -93,10 +93,11 @@ def test_files_with_three_header_lines_as_yahoo_s(tmp_path, load, long):
     (folder / "EMPTY.csv").write_text("")
     (folder / "_metadata.csv").write_text("symbol,status\n")
     (folder / "notes.txt").write_text("not a table")
+    (folder / "older").mkdir()
     found, told = load(folder)
     assert found == long(bars())
     assert told == [
-        "not read: _metadata.csv",
+        "not read: _metadata.csv, notes.txt, older",
         "empty: EMPTY.csv",
         "layout yahoo, told from a first line of prices and a second of tickers, as yfinance writes them: 4 files",
         "without bars: NEW.csv",
