@@ -34,7 +34,8 @@ class Layout:
     Attributes:
         name: what it is called.
         says: what it is told from, in words.
-        marks: the columns that tell it, in lower case; a folder is of the first layout whose marks are all there.
+        marks: the columns that tell it, in lower case; a folder is of the first layout whose marks a file has, and
+            so must all be.
         columns: columns of a market by the SQL of their text.
         drops: columns of the files that are none of a market's.
         renamed: columns of a market by those of files that may have them.
@@ -262,7 +263,9 @@ def _rows(
 def _layout(headers: dict[Path, tuple[str, ...]], wanted: str | None) -> Layout:
     path, columns = next(iter(headers.items()))
     known = [layout for layout in LAYOUTS if wanted in {None, layout.name}]
-    fitting = next((layout for layout in known if layout.marks <= set(columns)), None)
+    # One plain file must not have all of them read as plain, which would leave out what a vendor tells besides.
+    kinds = [frozenset(each) for each in set(headers.values())]
+    fitting = next((layout for layout in known if any(layout.marks <= kind for kind in kinds)), None)
     if fitting is not None:
         return fitting
     if wanted is not None:

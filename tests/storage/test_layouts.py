@@ -199,10 +199,7 @@ BROKEN = {
     r"AA\.csv: cannot be read: .*Line: 14": ("AA.csv", lambda text: text + "2020-01-13,1,1,1,1,1,1,1\n"),
     r"DD\.csv: no column 'low'": ("DD.csv", lambda text: text.replace("low", "lowest")),
     r"AA\.csv: more than one column is named 'open'": ("AA.csv", lambda text: text.replace("high", "open", 1)),
-    r"AA\.csv: laid out as nothing that is known, with columns day, open": (
-        "AA.csv",
-        lambda text: text.replace("date", "day"),
-    ),
+    r"AA\.csv: no column 'date', which the layout folder has": ("AA.csv", lambda text: text.replace("date", "day")),
     "pairs of date and symbol occur more than once, the first is 2020-01-01 AA": (
         "AA.csv",
         lambda text: text + "2020-01-01,1,1,1,1,1\n",
@@ -307,6 +304,9 @@ def test_a_folder_of_nothing_is_refused(tmp_path, load):
     folder = tmp_path / "in"
     folder.mkdir()
     with pytest.raises(DataError, match="no CSV file with bars"):
+        load(folder)
+    (folder / "A.csv").write_text("day,open,high,low,close,volume\n")
+    with pytest.raises(DataError, match=r"A\.csv: laid out as nothing that is known, with columns day, open"):
         load(folder)
     (folder / "A.csv").write_text("date,open,high,low,close,volume\n")
     with pytest.raises(DataError, match=r"no file holds a bar: A\.csv"):

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import polars as pl
 import pytest
 
+from factors.errors import DataError
 from storage.ingest import import_market
 
 DAYS = [date(2020, 1, 6) + timedelta(days=day) for day in range(5)]
@@ -87,3 +88,12 @@ def test_a_file_of_another_ticker_than_its_name_is_told(load):
     snapshot, told = load(files)
     assert snapshot.instruments == 2
     assert told[1:] == ["1 files are of another ticker than their name, which is taken for the symbol"]
+
+
+def test_a_plain_file_among_those_of_a_vendor_does_not_make_them_plain(load):
+    """As of an index, which baostock tells without the columns that its stocks are adjusted by."""
+    head = "date,code,tradestatus,preclose,adjustflag,open,high,low,close,volume\n"
+    stock = head + "".join(f"{day},sh.600000,1,1,3,1,1,1,1,1\n" for day in DAYS)
+    index = "date,code,open,high,low,close,volume\n" + "".join(f"{day},sh.000001,1,1,1,1,1\n" for day in DAYS)
+    with pytest.raises(DataError, match=r"sh\.000001\.csv: no column 'adjustflag', .* which the layout baostock has"):
+        load({"sh.000001.csv": index, "sh.600000.csv": stock})
