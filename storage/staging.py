@@ -276,6 +276,11 @@ def _check_bars(con: duckdb.DuckDBPyConnection) -> None:
         "{count} rows that are not suspended have a close that is not positive, the first is {date} {symbol}",
         "SELECT date, symbol FROM bars WHERE close <= 0",
     )
+    refuse(
+        con,
+        "{count} rows have a volume below zero, the first is {date} {symbol}",
+        "SELECT date, symbol FROM bars WHERE volume < 0",
+    )
 
 
 def refuse(con: duckdb.DuckDBPyConnection, message: str, query: str) -> None:

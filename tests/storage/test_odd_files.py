@@ -97,3 +97,9 @@ def test_a_plain_file_among_those_of_a_vendor_does_not_make_them_plain(load):
     index = "date,code,open,high,low,close,volume\n" + "".join(f"{day},sh.000001,1,1,1,1,1\n" for day in DAYS)
     with pytest.raises(DataError, match=r"sh\.000001\.csv: no column 'adjustflag', .* which the layout baostock has"):
         load({"sh.000001.csv": index, "sh.600000.csv": stock})
+
+
+def test_a_volume_below_zero_is_refused(load):
+    rows = "".join(f"{day},1,1,1,1,{volume}\n" for volume, day in zip([3, -1, 2, -2, 0], DAYS, strict=True))
+    with pytest.raises(DataError, match="2 rows have a volume below zero, the first is 2020-01-07 A"):
+        load({"A.csv": "date,open,high,low,close,volume\n" + rows})
