@@ -57,18 +57,18 @@ class Layout:
     noted: tuple[str, str] = ("false", "")
 
 
-# On a day without rights the close before, as the exchange tells it, is that of the day before. Where that day is
-# missing nothing is known. Rows may be there twice, and a symbol in several files.
+# On a day without rights the close before, as the exchange tells it, is that of the day before, or of the last day on
+# which there was one. Where days are missing nothing is known. Rows may be there twice, and a symbol in several files.
 _BAOSTOCK: Final = """(
     WITH days AS (
         SELECT DISTINCT code, date, TRY_CAST(date AS DATE) AS day,
-            TRY_CAST(close AS DOUBLE) AS last, TRY_CAST(preclose AS DOUBLE) AS told
+            nullif(TRY_CAST(close AS DOUBLE), 0) AS last, nullif(TRY_CAST(preclose AS DOUBLE), 0) AS told
         FROM rows
     ),
     calendar AS (SELECT DISTINCT day, dense_rank() OVER (ORDER BY day) AS place FROM days WHERE day IS NOT NULL),
     steps AS (
-        SELECT code, date, day, lag(last) OVER symbol / nullif(told, 0) AS step, place - lag(place) OVER symbol > 1
-            OR day - lag(day) OVER symbol > 20 AS gap
+        SELECT code, date, day, lag(last IGNORE NULLS) OVER symbol / told AS step, place - lag(place) OVER symbol > 1
+            OR day - lag(day) OVER symbol > 20 OR (told IS NULL AND lag(day) OVER symbol IS NOT NULL) AS gap
         FROM days JOIN calendar USING (day) WINDOW symbol AS (PARTITION BY code ORDER BY day)
     )
     SELECT rows.*, gap, product(CASE WHEN gap THEN 1 ELSE coalesce(step, 1) END) OVER (PARTITION BY code ORDER BY day)
@@ -108,7 +108,10 @@ LAYOUTS: Final = (
             "coalesce(TRY_CAST(adjustflag AS DOUBLE) NOT IN (1, 3), true)",
             "adjustflag must be 3, prices as they were traded, or 1; those adjusted to the last day (2) change later",
         ),
-        noted=("gap", "{} rows follow days that are missing, over which no adjustment is known"),
+        noted=(
+            "gap",
+            "{} rows follow days that are missing, or do not tell the close before: no adjustment is known for them",
+        ),
     ),
     Layout(
         "bybit",

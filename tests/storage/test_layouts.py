@@ -270,7 +270,10 @@ def test_over_missing_days_no_adjustment_is_made_up(tmp_path, load):
     gone = [(days[0], "A", 8.0, 8.0), (days[4], "A", 9.5, 10.0), (days[5], "A", 10.0, 10.0)]
     snapshot, told = load(baostock(tmp_path / "in", flat, gone))
     assert closes(snapshot, "A") == [8.0, 10.0, 10.0]
-    assert told[-1] == "1 rows follow days that are missing, over which no adjustment is known"
+    assert (
+        told[-1]
+        == "1 rows follow days that are missing, or do not tell the close before: no adjustment is known for them"
+    )
 
 
 def test_a_stamp_in_another_unit_is_no_day_of_1970(tmp_path, load):

@@ -103,3 +103,16 @@ def test_a_volume_below_zero_is_refused(load):
     rows = "".join(f"{day},1,1,1,1,{volume}\n" for volume, day in zip([3, -1, 2, -2, 0], DAYS, strict=True))
     with pytest.raises(DataError, match="2 rows have a volume below zero, the first is 2020-01-07 A"):
         load({"A.csv": "date,open,high,low,close,volume\n" + rows})
+
+
+def test_a_split_on_the_day_after_one_without_a_close_is_adjusted_for(load):
+    """The share rests for a day, of which no price is told, and is split two for one when it goes on."""
+    head = "date,code,tradestatus,preclose,adjustflag,open,high,low,close,volume\n"
+    rests = f"{DAYS[2]},sh.600000,0,8.0,3,,,,,\n"
+    days = [(DAYS[0], 8.0, 8.0), (DAYS[1], 8.0, 8.0), (DAYS[3], 4.0, 4.0), (DAYS[4], "", 4.0)]
+    rows = "".join(f"{day},sh.600000,1,{before},3,{last},{last},{last},{last},9\n" for day, before, last in days)
+    snapshot, told = load({"a.csv": head + rests + rows})
+    assert snapshot.bars("all")["close"].to_list() == [8.0, 8.0, None, 8.0, 8.0]
+    assert told[1:] == [
+        "1 rows follow days that are missing, or do not tell the close before: no adjustment is known for them"
+    ]
