@@ -163,7 +163,8 @@ _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 
 def _bars(file: _File, tell: Tell, progress: Progress) -> str:
     file.require("date", "symbol", *REQUIRED)
-    cells = [_moment("date"), _label("symbol")]
+    # Empty cells are told with their place as well.
+    cells = [replace(cell, text=f"coalesce({cell.text}, '')") for cell in (_moment("date"), _label("symbol"))]
     for column, kind in file.kinds.items():
         if column == FILE:
             continue

@@ -211,8 +211,8 @@ BAD_BARS = {
     "s.csv: row 2: suspended is 'maybe', expected true, false, 1 or 0": text(
         make_bars().with_columns(suspended=pl.lit(0)), suspended={2: "maybe"}
     ),
-    "null.csv?: 2 rows have no symbol": text(make_bars(), symbol={2: "", 3: " "}),
-    "blank.csv?: 1 rows have no date, the first is of B": text(make_bars(), date={2: ""}),
+    "null.csv: row 2: symbol is '', expected a name .and 1 more.": text(make_bars(), symbol={2: "", 3: " "}),
+    "blank.csv: row 2: date is '', expected a date like 2020-12-31": text(make_bars(), date={2: ""}),
     "f.csv?: 1 rows have an adj_factor that is missing or not positive, the first is 2020-01-03 A": text(
         make_bars().with_columns(adj_factor=pl.lit(1)), adj_factor={5: "-1"}
     ),
