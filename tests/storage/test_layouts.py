@@ -337,6 +337,12 @@ def test_symbols_of_a_tree_may_have_different_fields_and_a_day_without_a_factor_
     extra.tofile(tree / "features" / "bb-c" / "turn.day.bin")
     turned = frame.with_columns(turn=pl.when(pl.col("symbol") == "BB-C").then(pl.int_range(1, 13).over("symbol")))
     assert load(tree)[0] == long(turned.cast({"turn": pl.Float64}))
+    (tree / "features" / "bb-c" / "factor.day.bin").unlink()
+    (tree / "features" / "ee").mkdir()
+    extra.tofile(tree / "features" / "ee" / "turn.day.bin")
+    snapshot, told = load(tree)
+    assert snapshot.instruments == len(SYMBOLS)
+    assert told[1:] == ["left out, without a close: EE", "no factor, prices as traded: BB-C"]
     file = tree / "features" / "aa" / "factor.day.bin"
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(DataError, match="2 rows have an adj_factor that is missing"):
