@@ -206,6 +206,7 @@ def publish_views(
             if append:
                 if base is None:
                     raise NotFoundError(f"market {name!r} has no version that bars could follow; import it whole first")
+                _check_terms(terms, base)
                 made = draft_append(con, views, base, accept, tell, progress)
                 if made is None:
                     return base
@@ -222,6 +223,17 @@ def publish_views(
             certify(work / made.id, rule_set(made.settings.trading_rules).exchange, accept, follows, same=same)
         _make_current(folder, work, made.id)
     return read_snapshot(folder, made.id)
+
+
+def _check_terms(terms: Terms, base: Snapshot) -> None:
+    """Refuse other terms than those of the version that bars follow."""
+    kept = Terms(base.train_end, base.valid_end, base.has_holdout, base.synthetic, base.trading_rules)
+    names = ("train_end", "valid_end", "holdout", "rules")
+    other = [name for name in names if getattr(terms, name) not in {getattr(Terms(), name), getattr(kept, name)}]
+    if other:
+        raise SettingError(
+            f"bars that follow keep splits, rules and hold-out as the market's: give no other {', '.join(other)}"
+        )
 
 
 def prune(root: Path, name: str, version: str, check: Callable[[], object] = lambda: None) -> None:

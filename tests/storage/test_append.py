@@ -276,6 +276,17 @@ def test_bars_that_can_follow_nothing_are_refused(tmp_path, begun, listing):
     assert listing(begun) == before
 
 
+@pytest.mark.parametrize("other", [{"rules": "cn"}, {"train_end": DAYS[18]}, {"holdout": False}])
+def test_terms_that_are_not_those_of_the_market_are_refused(begun, listing, other):
+    before = listing(begun)
+    with pytest.raises(
+        SettingError, match=rf"bars that follow keep .* the market's: give no other {next(iter(other))}"
+    ):
+        append(begun, between(BARS, 40, 60), **other)
+    assert listing(begun) == before
+    assert append(begun, between(BARS, 38, 40), rules="none", **HELD_OUT) == open_market(begun, "demo")
+
+
 def test_a_day_between_those_of_the_market_is_refused(tmp_path):
     publish(tmp_path, "demo", pl.concat([between(BARS, 0, 30), between(BARS, 31, 40)]), **HELD_OUT)
     with pytest.raises(DataError, match="bars are not as they are in the market"):
