@@ -35,6 +35,7 @@ from storage.staging import (
     REQUIRED,
     RESERVED,
     Settings,
+    check_factors,
     known_fields,
     known_universes,
     mark_limited,
@@ -151,7 +152,7 @@ def draft_append(
     if not con.execute("FROM bars LIMIT 1").fetchall():
         return None
     if "adjustment" not in accept:
-        _check_factors(con, parts, last)
+        check_factors(con, _since(parts, last - timedelta(days=RECENT)))
     kept = {name: _kept(con, base, name) for name in TABLES}
     for name in ("instruments", "calendar"):
         con.execute(f"CREATE TEMP VIEW before_{name} AS {_union(base, name)}")
@@ -159,6 +160,7 @@ def draft_append(
         f"CREATE TABLE instruments AS FROM ({_INSTRUMENTS}) ANTI JOIN before_instruments USING (symbol) "
         "UNION ALL FROM before_instruments"
     )
+    _tell_new(con, tell)
     con.execute("CREATE TABLE calendar AS SELECT DISTINCT date FROM bars UNION ALL FROM before_calendar ORDER BY date")
     _mark_following(con, base, parts, last, tell)
     stage_reference(con, views, kept)
@@ -260,6 +262,13 @@ def _align(con: duckdb.DuckDBPyConnection, fields: tuple[str, ...], tell: Tell) 
             con.execute(f"ALTER TABLE bars ADD COLUMN {quoted(name)} DOUBLE")
 
 
+def _tell_new(con: duckdb.DuckDBPyConnection, tell: Tell) -> None:
+    """Tell of new instruments: one may be an old one under a symbol for which no ``tickers`` were given."""
+    [(count,)] = con.execute("SELECT count(*) FROM instruments ANTI JOIN before_instruments USING (symbol)").fetchall()
+    if count:
+        tell(f"{count} symbols are new to the market")
+
+
 def _leave_out(con: duckdb.DuckDBPyConnection, base: Snapshot, parts: tuple[Part, ...], last: date, tell: Tell) -> None:
     """Remove the bars of days that the version has, if they are as they are there."""
     [(first, count)] = con.execute(
@@ -276,27 +285,6 @@ def _leave_out(con: duckdb.DuckDBPyConnection, base: Snapshot, parts: tuple[Part
     )
     con.execute("DELETE FROM bars WHERE date < CAST(? AS DATE) + 1", [last])
     tell(f"{count} bars are in the market already")
-
-
-def _check_factors(con: duckdb.DuckDBPyConnection, parts: tuple[Part, ...], last: date) -> None:
-    """Refuse factors with another beginning than those of the bars before: of a hold-out no rule would tell."""
-
-    def at(pick: str) -> str:
-        taken = ", ".join(f"{pick}({name}, date) AS {name}" for name in ("date", "close", "adj_factor"))
-        return f"SELECT symbol, {taken}"
-
-    traded = "WHERE NOT suspended AND close > 0 GROUP BY symbol"
-    refuse(
-        con,
-        "{count} instruments go on with another adj_factor though their price does not move, the first is {symbol} on "
-        "{date}; import all of it again, or accept adjustment",
-        f"""
-        SELECT symbol, new.date FROM ({at("arg_min")} FROM bars {traded}) AS new
-        JOIN ({at("arg_max")} {_since(parts, last - timedelta(days=RECENT))} {traded}) AS old USING (symbol)
-        WHERE new.adj_factor <> old.adj_factor
-            AND abs(ln(new.close * new.adj_factor / old.close / old.adj_factor)) > abs(ln(new.close / old.close)) + 0.05
-        """,  # noqa: S608 - our own paths
-    )
 
 
 def _since(parts: tuple[Part, ...], first: date) -> str:

@@ -260,6 +260,14 @@ def test_a_factor_that_begins_anew_may_be_accepted(tmp_path):
     assert append(tmp_path, anew, accept=["adjustment"]) == open_market(tmp_path, "demo")
 
 
+def test_how_many_symbols_are_new_is_told(tmp_path):
+    said = []
+    later = between(BARS, 40, 60).with_columns(pl.col("symbol").replace(CODES[0], "RENAMED"))
+    publish(tmp_path, "demo", between(BARS, 0, 40), **HELD_OUT)
+    append(tmp_path, later, tell=said.append)
+    assert said == ["1 symbols are new to the market"]
+
+
 def test_bars_that_can_follow_nothing_are_refused(tmp_path, begun, listing):
     with pytest.raises(NotFoundError, match="has no version that bars could follow"):
         append(tmp_path, BARS)
