@@ -198,7 +198,8 @@ def open_folder(path: Path, wanted: str | None, tell: Callable[[str], object]) -
     Raises:
         DataError: no file has bars, or one is laid out otherwise than the others, or as nothing that is known.
     """
-    there = sorted(path.iterdir())
+    # Not resolved: a symbol is the name that a file has here, wherever a link leads.
+    there = sorted(path.absolute().iterdir())
     files = [each for each in there if each.suffix.lower() == ".csv" and each.is_file() and each.name[0] not in "_."]
     aside = sorted({*there}.difference(files))
     if aside:
@@ -245,7 +246,7 @@ def read_csv(
 ) -> duckdb.DuckDBPyRelation:
     """CSV files with these columns as text, and the file that each row is of in one of the name ``filename``."""
     return con.read_csv(
-        [glob.escape(str(path.resolve())) for path in paths],  # type: ignore[arg-type] # one file, say the stubs
+        [glob.escape(str(path.absolute())) for path in paths],  # type: ignore[arg-type] # one file, say the stubs
         header=True,
         auto_detect=False,
         columns=dict.fromkeys(columns, "VARCHAR"),

@@ -1,6 +1,7 @@
 """Files as people have them: what vendors write beside what they document, and what nobody should guess at."""
 
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -116,3 +117,26 @@ def test_a_split_on_the_day_after_one_without_a_close_is_adjusted_for(load):
     assert told[1:] == [
         "1 rows follow days that are missing, or do not tell the close before: no adjustment is known for them"
     ]
+
+
+@pytest.mark.parametrize("way", ["in", "./in/../in", "link"])
+def test_the_line_is_told_however_the_folder_is_named(tmp_path, monkeypatch, way):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    for name, close in (("A", "1"), ("B", "?")):
+        rows = "".join(f"{day},1,1,1,{close},1\n" for day in DAYS)
+        (tmp_path / "in" / f"{name}.csv").write_text("date,open,high,low,close,volume\n" + rows)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^B\.csv: line 2: close is '\?', expected a number"):
+        import_market(tmp_path / "root", "demo", Path(way), holdout=False)
+
+
+def test_a_symbol_is_the_name_in_the_folder_wherever_a_link_leads(tmp_path, load):
+    rows = "".join(f"{day},1,1,1,1,1\n" for day in DAYS)
+    (tmp_path / "5f3a.csv").write_text("date,open,high,low,close,volume\n" + rows)
+    (tmp_path / "in").mkdir()
+    for name in ("A", "B"):
+        (tmp_path / "in" / f"{name}.csv").symlink_to(tmp_path / "5f3a.csv")
+    snapshot, told = load({})
+    assert snapshot.bars("all")["symbol"].unique().sort().to_list() == ["A", "B"]
+    assert told[1:] == []
