@@ -6,7 +6,7 @@ content has the same id whatever the order of rows and columns was, and whether 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -35,6 +35,7 @@ from storage.staging import (
     REQUIRED,
     RESERVED,
     Settings,
+    check_factors,
     known_fields,
     known_universes,
     mark_limited,
@@ -123,12 +124,18 @@ def draft(
 
 
 def draft_append(
-    con: duckdb.DuckDBPyConnection, views: Mapping[str, str], base: Snapshot, tell: Tell, progress: Progress
+    con: duckdb.DuckDBPyConnection,
+    views: Mapping[str, str],
+    base: Snapshot,
+    accept: Collection[str],
+    tell: Tell,
+    progress: Progress,
 ) -> Draft | None:
     """As :func:`draft`, of days that follow those of a version, of whose bars no more is read than the last days.
 
     Fields, splits and rules are those of the version before; valid ends with the data where nothing is held out.
-    Bars of days that the version has must be as they are there, and are left out. ``None`` where no day is new.
+    Bars of days that the version has must be as they are there, and are left out. ``None`` where no day is new. Factors
+    must go on from those of the version, unless a jump is what to ``accept``.
 
     Raises:
         DataError: the rows cannot follow.
@@ -144,6 +151,8 @@ def draft_append(
     _leave_out(con, base, parts, last, tell)
     if not con.execute("FROM bars LIMIT 1").fetchall():
         return None
+    if "adjustment" not in accept:
+        check_factors(con, _since(parts, last - timedelta(days=RECENT)))
     kept = {name: _kept(con, base, name) for name in TABLES}
     for name in ("instruments", "calendar"):
         con.execute(f"CREATE TEMP VIEW before_{name} AS {_union(base, name)}")
@@ -151,6 +160,7 @@ def draft_append(
         f"CREATE TABLE instruments AS FROM ({_INSTRUMENTS}) ANTI JOIN before_instruments USING (symbol) "
         "UNION ALL FROM before_instruments"
     )
+    _tell_new(con, tell)
     con.execute("CREATE TABLE calendar AS SELECT DISTINCT date FROM bars UNION ALL FROM before_calendar ORDER BY date")
     _mark_following(con, base, parts, last, tell)
     stage_reference(con, views, kept)
@@ -248,7 +258,15 @@ def _align(con: duckdb.DuckDBPyConnection, fields: tuple[str, ...], tell: Tell) 
             con.execute(f"ALTER TABLE bars DROP COLUMN {quoted(name)}")
     for name in fields:
         if name not in there:
+            tell(f"no column {name}, which the market has: it is empty on these days")
             con.execute(f"ALTER TABLE bars ADD COLUMN {quoted(name)} DOUBLE")
+
+
+def _tell_new(con: duckdb.DuckDBPyConnection, tell: Tell) -> None:
+    """Tell of new instruments: one may be an old one under a symbol for which no ``tickers`` were given."""
+    [(count,)] = con.execute("SELECT count(*) FROM instruments ANTI JOIN before_instruments USING (symbol)").fetchall()
+    if count:
+        tell(f"{count} symbols are new to the market")
 
 
 def _leave_out(con: duckdb.DuckDBPyConnection, base: Snapshot, parts: tuple[Part, ...], last: date, tell: Tell) -> None:

@@ -43,10 +43,11 @@ def import_market(
     A source is a file of all symbols, which ends in ``.parquet`` or ``.csv`` (commas, UTF-8, one header line), a folder
     with a CSV file for each symbol (:mod:`storage.layouts`), or the tree of a qlib data set (:mod:`storage.qlib`),
     whose instruments are the membership where no other is given. Case does not matter in column names. Dates may be
-    any text or timestamp that DuckDB reads as one. Columns, splits and the rule for hold-outs are those of
-    :func:`storage.markets.publish`, except that the sector may also be called ``industry_l1`` or ``industry``. An
-    extra column of text is numeric when at least half of its values are numbers, or true and false, which are 1 and 0,
-    and then each of them has to be one; otherwise it is ignored.
+    timestamps, or text like 2020-12-31 or 2020/12/31, with a time or without; the clock of a text counts,
+    whatever offset follows it. Columns, splits and the rule for hold-outs are those of :func:`storage.markets.publish`,
+    except that the sector may also be called ``industry_l1`` or ``industry``. An extra column of text is numeric when
+    at least half of its values are numbers, or true and false, which are 1 and 0, and then each of them has to be one;
+    otherwise it is ignored, which is said.
 
     Args:
         root: the folder that holds ``markets/``.
@@ -88,10 +89,10 @@ def _source(con: duckdb.DuckDBPyConnection, path: Path, layout: str, tell: Tell,
         return read_tree(con, path, tell)
     if path.is_dir() and layout != LONG:
         folder = open_folder(path, None if layout == AUTO else layout, tell)
-        return {BARS: _bars(_load_folder(con, folder, tell, progress), progress)}
+        return {BARS: _bars(_load_folder(con, folder, tell, progress), tell, progress)}
     if layout not in {AUTO, LONG}:
         raise DataError(f"{path}: no such folder; the layout {layout} is that of a folder with a file for each symbol")
-    return {BARS: _bars(_open(con, path, "bars_file"), progress)}
+    return {BARS: _bars(_open(con, path, "bars_file"), tell, progress)}
 
 
 _FILE = re.compile(r"^  file = (.+)$", re.MULTILINE)
@@ -157,9 +158,13 @@ def _load_folder(con: duckdb.DuckDBPyConnection, folder: Folder, tell: Tell, pro
     return _File(con, folder.path.name, "bars_file", typed(con, "bars_file"), folder)
 
 
-def _bars(file: _File, progress: Progress) -> str:
+_ZONED: Final = "TIMESTAMP WITH TIME ZONE"
+
+
+def _bars(file: _File, tell: Tell, progress: Progress) -> str:
     file.require("date", "symbol", *REQUIRED)
-    cells = [_moment("date"), _label("symbol")]
+    # Empty cells are told with their place as well.
+    cells = [replace(cell, text=f"coalesce({cell.text}, '')") for cell in (_moment("date"), _label("symbol"))]
     for column, kind in file.kinds.items():
         if column == FILE:
             continue
@@ -173,7 +178,13 @@ def _bars(file: _File, progress: Progress) -> str:
                 cells.append(_number(column) if required else _measure(column))
             elif required:
                 raise DataError(f"{file.name}: column {column!r} holds {kind} values, expected numbers")
-    return _read(file, cells, progress)
+    if file.kinds["date"] == _ZONED:
+        tell("times of the column date, which has a zone, are taken as those of UTC")
+    view = _read(file, cells, progress)
+    left = file.kinds.keys() - typed(file.con, view).keys() - {FILE}
+    if left:
+        tell(f"columns not read: {', '.join(sorted(left))}")
+    return view
 
 
 _SECTOR: Final = ("sector", "industry_l1", "industry")  # what files call it
@@ -211,10 +222,14 @@ def _measure(column: str) -> _Cell:
     return _Cell(column, text, value, "a number", optional=True)
 
 
+# DuckDB takes 02-01-20 for the year 2, and passes over what follows a time, such as PM.
+_WRITTEN: Final = r"\d{4}[-/ ]\d{1,2}[-/ ]\d{1,2}([T ]+[\d:.]+ *(Z|[+-][\d:]+)?)?"
+
+
 def _moment(column: str) -> _Cell:
     moment = f"TRY_CAST({_text(column)} AS TIMESTAMP)"
     # Years outside 1-9999 and infinity are dates to DuckDB and to nobody else.
-    value = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 THEN {moment} END"
+    value = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 AND {_text(column)} SIMILAR TO '{_WRITTEN}' THEN {moment} END"
     return _Cell(column, _text(column), value, "a date like 2020-12-31")
 
 

@@ -36,9 +36,11 @@ class Layout:
     Attributes:
         name: what it is called.
         says: what it is told from, in words.
-        marks: the columns that tell it, in lower case; a folder is of the first layout whose marks are all there.
+        marks: the columns that tell it, in lower case; a folder is of the first layout whose marks a file has, and
+            so must all be.
         columns: columns of a market by the SQL of their text.
         drops: columns of the files that are none of a market's.
+        renamed: columns of a market by those of files that may have them.
         table: SQL of the table that ``columns`` are read from, ``rows`` being those of the files.
         bars: which of its rows hold a bar, in SQL.
         refused: rows of the table that must not be, in SQL, and why.
@@ -50,24 +52,25 @@ class Layout:
     marks: frozenset[str]
     columns: dict[str, str] = field(default_factory=dict)
     drops: frozenset[str] = frozenset()
+    renamed: dict[str, str] = field(default_factory=dict)
     table: str = "rows"
     bars: str = "true"
     refused: tuple[str, str] = ("false", "")
     noted: tuple[str, str] = ("false", "")
 
 
-# On a day without rights the close before, as the exchange tells it, is that of the day before. Where that day is
-# missing nothing is known. Rows may be there twice, and a symbol in several files.
+# On a day without rights the close before, as the exchange tells it, is that of the day before, or of the last day on
+# which there was one. Where days are missing nothing is known. Rows may be there twice, and a symbol in several files.
 _BAOSTOCK: Final = """(
     WITH days AS (
         SELECT DISTINCT code, date, TRY_CAST(date AS DATE) AS day,
-            TRY_CAST(close AS DOUBLE) AS last, TRY_CAST(preclose AS DOUBLE) AS told
+            nullif(TRY_CAST(close AS DOUBLE), 0) AS last, nullif(TRY_CAST(preclose AS DOUBLE), 0) AS told
         FROM rows
     ),
     calendar AS (SELECT DISTINCT day, dense_rank() OVER (ORDER BY day) AS place FROM days WHERE day IS NOT NULL),
     steps AS (
-        SELECT code, date, day, lag(last) OVER symbol / nullif(told, 0) AS step, place - lag(place) OVER symbol > 1
-            OR day - lag(day) OVER symbol > 20 AS gap
+        SELECT code, date, day, lag(last IGNORE NULLS) OVER symbol / told AS step, place - lag(place) OVER symbol > 1
+            OR day - lag(day) OVER symbol > 20 OR (told IS NULL AND lag(day) OVER symbol IS NOT NULL) AS gap
         FROM days JOIN calendar USING (day) WINDOW symbol AS (PARTITION BY code ORDER BY day)
     )
     SELECT rows.*, gap, product(CASE WHEN gap THEN 1 ELSE coalesce(step, 1) END) OVER (PARTITION BY code ORDER BY day)
@@ -83,7 +86,11 @@ LAYOUTS: Final = (
         frozenset({"price", *_BARS}),
         {"date": "price"},
         frozenset({"price"}),
-        bars="price IS NULL OR price NOT IN ('Ticker', 'Date')",
+        bars="price IS NULL OR price NOT IN ('Ticker', 'Date', 'Datetime')",
+        noted=(
+            f"price = 'Ticker' AND trim(close) <> parse_filename({FILE}, true)",
+            "{} files are of another ticker than their name, which is taken for the symbol",
+        ),
     ),
     Layout(
         "baostock",
@@ -97,12 +104,16 @@ LAYOUTS: Final = (
             "adj_factor": "CASE TRY_CAST(adjustflag AS DOUBLE) WHEN 3 THEN CAST(factor AS VARCHAR) ELSE '1' END",
         },
         frozenset({"code", "tradestatus", "preclose", "adjustflag", "pctchg", "time"}),
+        renamed={"isst": "st"},
         table=_BAOSTOCK,
         refused=(
             "coalesce(TRY_CAST(adjustflag AS DOUBLE) NOT IN (1, 3), true)",
             "adjustflag must be 3, prices as they were traded, or 1; those adjusted to the last day (2) change later",
         ),
-        noted=("gap", "{} rows follow days that are missing, over which no adjustment is known"),
+        noted=(
+            "gap",
+            "{} rows follow days that are missing, or do not tell the close before: no adjustment is known for them",
+        ),
     ),
     Layout(
         "bybit",
@@ -111,7 +122,7 @@ LAYOUTS: Final = (
         {
             # A stamp of a year without such a market is in another unit.
             "date": f"CASE WHEN year({_MILLISECONDS}) BETWEEN 2000 AND 9999 "
-            f"THEN CAST(CAST({_MILLISECONDS} AS DATE) AS VARCHAR) ELSE timestamp END",
+            f"THEN CAST({_MILLISECONDS} AS VARCHAR) ELSE timestamp END",
             "amount": "turnover",
         },
         frozenset({"timestamp", "turnover"}),
@@ -195,7 +206,7 @@ class Folder:
     def _select(self, table: str) -> str:
         there = sorted({column for columns in self.files for column in columns})
         kept = [name for name in there if name not in self.layout.drops and name not in self.layout.columns]
-        columns = {name: quoted(name) for name in kept} | self.layout.columns
+        columns = {self.layout.renamed.get(name, name): quoted(name) for name in kept} | self.layout.columns
         columns.setdefault("symbol", f"parse_filename({FILE}, true)")
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns.items())
         return f"SELECT {listed}, COLUMNS('^({FILE}|{LINE})$') FROM {table} WHERE {self.layout.bars}"  # noqa: S608
@@ -212,11 +223,12 @@ def open_folder(path: Path, wanted: str | None, tell: Callable[[str], object]) -
     Raises:
         DataError: no file has bars, or one is laid out otherwise than the others, or as nothing that is known.
     """
-    files = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and each.is_file())
-    aside = [each for each in files if each.name.startswith(("_", "."))]
+    # Not resolved: a symbol is the name that a file has here, wherever a link leads.
+    there = sorted(path.absolute().iterdir())
+    files = [each for each in there if each.suffix.lower() == ".csv" and each.is_file() and each.name[0] not in "_."]
+    aside = sorted({*there}.difference(files))
     if aside:
         tell(f"not read: {_named(aside)}")
-    files = [each for each in files if each not in aside]
     empty = [each for each in files if each.stat().st_size == 0]
     if empty:
         tell(f"empty: {_named(empty)}")
@@ -261,7 +273,7 @@ def read_csv(
 ) -> duckdb.DuckDBPyRelation:
     """CSV files with these columns as text, and the file that each row is of in one of the name ``filename``."""
     return con.read_csv(
-        [glob.escape(str(path.resolve())) for path in paths],  # type: ignore[arg-type] # one file, say the stubs
+        [glob.escape(str(path.absolute())) for path in paths],  # type: ignore[arg-type] # one file, say the stubs
         header=True,
         auto_detect=False,
         columns=dict.fromkeys(columns, "VARCHAR"),
@@ -275,7 +287,9 @@ def read_csv(
 def _layout(headers: dict[Path, tuple[str, ...]], wanted: str | None) -> Layout:
     path, columns = next(iter(headers.items()))
     known = [layout for layout in LAYOUTS if wanted in {None, layout.name}]
-    fitting = next((layout for layout in known if layout.marks <= set(columns)), None)
+    # One plain file must not have all of them read as plain, which would leave out what a vendor tells besides.
+    kinds = [frozenset(each) for each in set(headers.values())]
+    fitting = next((layout for layout in known if any(layout.marks <= kind for kind in kinds)), None)
     if fitting is not None:
         return fitting
     if wanted is not None:

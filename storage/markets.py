@@ -204,7 +204,8 @@ def publish_views(
             if append:
                 if base is None:
                     raise NotFoundError(f"market {name!r} has no version that bars could follow; import it whole first")
-                made = draft_append(con, views, base, tell, progress)
+                _check_terms(terms, base)
+                made = draft_append(con, views, base, accept, tell, progress)
                 if made is None:
                     return base
             else:
@@ -234,6 +235,17 @@ def _staging(work: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         con.execute(f"ATTACH {literal(work / 'staging.duckdb')} AS staging (RECOVERY_MODE no_wal_writes)")
         con.execute("USE staging")
         yield con
+
+
+def _check_terms(terms: Terms, base: Snapshot) -> None:
+    """Refuse other terms than those of the version that bars follow."""
+    kept = Terms(base.train_end, base.valid_end, base.has_holdout, base.synthetic, base.trading_rules)
+    names = ("train_end", "valid_end", "holdout", "rules")
+    other = [name for name in names if getattr(terms, name) not in {getattr(Terms(), name), getattr(kept, name)}]
+    if other:
+        raise SettingError(
+            f"bars that follow keep splits, rules and hold-out as the market's: give no other {', '.join(other)}"
+        )
 
 
 def prune(root: Path, name: str, version: str, check: Callable[[], object] = lambda: None) -> None:

@@ -15,6 +15,7 @@ from storage.staging import REQUIRED
 
 _EVERYTHING: Final = "all"  # the file of instruments that is no index
 _SUFFIX: Final = ".day.bin"
+_NAMED: Final = 5  # symbols that are named, of however many
 
 
 def is_tree(path: Path) -> bool:
@@ -35,8 +36,13 @@ def read_tree(con: duckdb.DuckDBPyConnection, path: Path, tell: Callable[[str], 
         raise DataError(f"{path}: no symbol below features has a file {missing[0]}{_SUFFIX}")
     columns = ", ".join(f"{quoted(name)} DOUBLE" for name in sorted({*fields, "adj_factor"}))
     con.execute(f"CREATE TABLE tree (date DATE, symbol VARCHAR, {columns})")
-    symbols = 0
+    symbols, closeless, unadjusted = 0, list[str](), list[str]()
     for symbol, files in _symbols(path / "features"):
+        if "close" not in files:
+            closeless.append(symbol)
+            continue
+        if "factor" not in files:
+            unadjusted.append(symbol)
         con.register("one", PlainStream(unpacked(symbol, files, calendar)))
         con.execute("INSERT INTO tree BY NAME FROM one")
         con.unregister("one")
@@ -49,6 +55,10 @@ def read_tree(con: duckdb.DuckDBPyConnection, path: Path, tell: Callable[[str], 
         f"layout qlib, told from its folders calendars and features: {symbols} symbols, "
         f"{len(calendar)} days from {calendar[0]} to {calendar[-1]}, indices: {', '.join(indices) or 'none'}"
     )
+    for lacking, says in ((closeless, "left out, without a close"), (unadjusted, "no factor, prices as traded")):
+        if lacking:
+            more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+            tell(f"{says}: {', '.join(lacking[:_NAMED])}{more}")
     return {"bars": "tree", **({"membership": "members"} if rows else {})}
 
 
@@ -56,8 +66,7 @@ def _symbols(folder: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Each symbol with what is in its files, by field."""
     for each in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = {file.name.removesuffix(_SUFFIX): file.read_bytes() for file in sorted(each.glob(f"*{_SUFFIX}"))}
-        if "close" in files:
-            yield each.name.upper(), files
+        yield each.name.upper(), files
 
 
 def _calendar(path: Path) -> list[date]:

@@ -107,6 +107,33 @@ _STOOD_FOR: Final = """
 """
 
 
+def check_factors(con: duckdb.DuckDBPyConnection, before: str) -> None:
+    """Refuse bars whose factors have another beginning than those ``before``, in SQL.
+
+    No rule would tell of that where the bars are of a hold-out, at which no rule looks.
+
+    Raises:
+        DataError: a factor jumps though the price as it was traded does not move.
+    """
+
+    def at(pick: str) -> str:
+        taken = ", ".join(f"{pick}({name}, date) AS {name}" for name in ("date", "close", "adj_factor"))
+        return f"SELECT symbol, {taken}"
+
+    traded = "WHERE NOT suspended AND close > 0 GROUP BY symbol"
+    refuse(
+        con,
+        "{count} instruments go on with another adj_factor though their price does not move, the first is {symbol} on "
+        "{date}; import all of it again, or accept adjustment",
+        f"""
+        SELECT symbol, new.date
+        FROM ({at("arg_min")} FROM bars {traded}) AS new JOIN ({at("arg_max")} {before} {traded}) AS old USING (symbol)
+        WHERE new.adj_factor <> old.adj_factor
+            AND abs(ln(new.close * new.adj_factor / old.close / old.adj_factor)) > abs(ln(new.close / old.close)) + 0.05
+        """,  # noqa: S608 - SQL of ours
+    )
+
+
 def mark_limited(con: duckdb.DuckDBPyConnection, rules: RuleSet) -> None:
     """Give bars the column ``limited``: they open or close at the price limit of a rule set, where it has limits.
 
@@ -275,6 +302,11 @@ def _check_bars(con: duckdb.DuckDBPyConnection) -> None:
         con,
         "{count} rows that are not suspended have a close that is not positive, the first is {date} {symbol}",
         "SELECT date, symbol FROM bars WHERE close <= 0",
+    )
+    refuse(
+        con,
+        "{count} rows have a volume below zero, the first is {date} {symbol}",
+        "SELECT date, symbol FROM bars WHERE volume < 0",
     )
 
 

@@ -55,8 +55,6 @@ def _rows(exchange: Any, symbol: str, start: date) -> dict[int, list[float]]:  #
         if fresh:
             rows |= page
             since = max(rows) + _DAY
-        elif rows:
-            break
         else:
             since += _NOTHING
     return rows

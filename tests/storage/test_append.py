@@ -235,9 +235,37 @@ def test_columns_are_those_of_the_market(tmp_path):
     publish(tmp_path, "demo", between(BARS, 0, 40).drop("vwap"), **HELD_OUT)
     said = []
     version = append(tmp_path, between(BARS, 40, 60).drop("amount"), tell=said.append)
-    assert said == ["left out: column vwap, which the market does not have"]
+    assert said == [
+        "left out: column vwap, which the market does not have",
+        "no column amount, which the market has: it is empty on these days",
+    ]
     place = columns(version.path, "holdout").index("amount")
     assert {row[place] is None for row in rows(version.path, "holdout", "bars") if row[0] >= DAYS[40]} == {True}
+
+
+def test_a_factor_that_begins_anew_is_refused_also_where_nobody_may_look(begun, listing):
+    """As where a source of nothing but new days has factors of its own: 1 on the first of them."""
+    before = listing(begun)
+    last = between(BARS, 0, 40).group_by("symbol").agg(pl.col("adj_factor").sort_by("date").last().alias("own"))
+    assert (last["own"] > 1).any()
+    anew = between(BARS, 40, 60).join(last, on="symbol").with_columns(pl.col("adj_factor") / pl.col("own")).drop("own")
+    with pytest.raises(DataError, match=r"\d instruments go on with another adj_factor .*, the first is"):
+        append(begun, anew)
+    assert listing(begun) == before
+
+
+def test_a_factor_that_begins_anew_may_be_accepted(tmp_path):
+    publish(tmp_path, "demo", between(BARS, 0, 40), **HELD_OUT)
+    anew = between(BARS, 40, 60).with_columns(pl.lit(1.0).alias("adj_factor"))
+    assert append(tmp_path, anew, accept=["adjustment"]) == open_market(tmp_path, "demo")
+
+
+def test_how_many_symbols_are_new_is_told(tmp_path):
+    said = []
+    later = between(BARS, 40, 60).with_columns(pl.col("symbol").replace(CODES[0], "RENAMED"))
+    publish(tmp_path, "demo", between(BARS, 0, 40), **HELD_OUT)
+    append(tmp_path, later, tell=said.append)
+    assert said == ["1 symbols are new to the market"]
 
 
 def test_bars_that_can_follow_nothing_are_refused(tmp_path, begun, listing):
@@ -254,6 +282,17 @@ def test_bars_that_can_follow_nothing_are_refused(tmp_path, begun, listing):
     with pytest.raises(DataError, match="no bars"):
         append(begun, BARS.clear())
     assert listing(begun) == before
+
+
+@pytest.mark.parametrize("other", [{"rules": "cn"}, {"train_end": DAYS[18]}, {"holdout": False}])
+def test_terms_that_are_not_those_of_the_market_are_refused(begun, listing, other):
+    before = listing(begun)
+    with pytest.raises(
+        SettingError, match=rf"bars that follow keep .* the market's: give no other {next(iter(other))}"
+    ):
+        append(begun, between(BARS, 40, 60), **other)
+    assert listing(begun) == before
+    assert append(begun, between(BARS, 38, 40), rules="none", **HELD_OUT) == open_market(begun, "demo")
 
 
 def test_a_day_between_those_of_the_market_is_refused(tmp_path):

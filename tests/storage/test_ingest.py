@@ -90,7 +90,7 @@ def test_spreadsheet_habits_are_understood(tmp_path):
     assert load(tmp_path, body.rstrip("\n")) == plain
 
 
-@pytest.mark.parametrize("form", ["%Y/%m/%d", "%Y-%m-%d 00:00:00", "%Y-%m-%dT00:00:00Z"])
+@pytest.mark.parametrize("form", ["%Y/%m/%d", "%Y-%m-%d 00:00:00", "%Y-%m-%dT00:00:00Z", "%Y-%m-%d 00:00:00-05:00"])
 def test_dates_in_other_words(tmp_path, form):
     bars = make_bars()
     assert load(tmp_path, bars.with_columns(pl.col("date").dt.strftime(form))) == load(tmp_path, bars)
@@ -196,6 +196,9 @@ BAD_BARS = {
     "d4.csv: row 1: date is 'infinity'": text(make_bars(), date={1: "infinity"}),
     "d5.csv: row 1: date is '294000-01-01'": text(make_bars(), date={1: "294000-01-01"}),
     "d6.parquet: row 1: date is '20200101'": make_bars().with_columns(date=pl.lit(20200101)),
+    "d7.csv: row 2: date is '02-01-20', expected a date like 2020-12-31": text(make_bars(), date={2: "02-01-20"}),
+    "d8.csv: row 2: date is '2020-01-01 02:30 PM'": text(make_bars(), date={2: "2020-01-01 02:30 PM"}),
+    "d9.csv: row 2: date is '2020-01-01 09:30 EST'": text(make_bars(), date={2: "2020-01-01 09:30 EST"}),
     "n.csv: row 20: close is '1,5', expected a number": text(make_bars(), close={20: '"1,5"'}),
     "n2.csv: row 2: volume is 'N/A', expected a number": text(make_bars(), volume={2: "N/A"}),
     "n3.csv: row 5: extra is '-', expected a number": text(
@@ -208,8 +211,8 @@ BAD_BARS = {
     "s.csv: row 2: suspended is 'maybe', expected true, false, 1 or 0": text(
         make_bars().with_columns(suspended=pl.lit(0)), suspended={2: "maybe"}
     ),
-    "null.csv?: 2 rows have no symbol": text(make_bars(), symbol={2: "", 3: " "}),
-    "blank.csv?: 1 rows have no date, the first is of B": text(make_bars(), date={2: ""}),
+    "null.csv: row 2: symbol is '', expected a name .and 1 more.": text(make_bars(), symbol={2: "", 3: " "}),
+    "blank.csv: row 2: date is '', expected a date like 2020-12-31": text(make_bars(), date={2: ""}),
     "f.csv?: 1 rows have an adj_factor that is missing or not positive, the first is 2020-01-03 A": text(
         make_bars().with_columns(adj_factor=pl.lit(1)), adj_factor={5: "-1"}
     ),

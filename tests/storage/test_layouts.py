@@ -93,10 +93,11 @@ def test_files_with_three_header_lines_as_yahoo_s(tmp_path, load, long):
     (folder / "EMPTY.csv").write_text("")
     (folder / "_metadata.csv").write_text("symbol,status\n")
     (folder / "notes.txt").write_text("not a table")
+    (folder / "older").mkdir()
     found, told = load(folder)
     assert found == long(bars())
     assert told == [
-        "not read: _metadata.csv",
+        "not read: _metadata.csv, notes.txt, older",
         "empty: EMPTY.csv",
         "layout yahoo, told from a first line of prices and a second of tickers, as yfinance writes them: 4 files",
         "without bars: NEW.csv",
@@ -198,10 +199,7 @@ BROKEN = {
     r"AA\.csv: cannot be read: .*Line: 14": ("AA.csv", lambda text: text + "2020-01-13,1,1,1,1,1,1,1\n"),
     r"DD\.csv: no column 'low'": ("DD.csv", lambda text: text.replace("low", "lowest")),
     r"AA\.csv: more than one column is named 'open'": ("AA.csv", lambda text: text.replace("high", "open", 1)),
-    r"AA\.csv: laid out as nothing that is known, with columns day, open": (
-        "AA.csv",
-        lambda text: text.replace("date", "day"),
-    ),
+    r"AA\.csv: no column 'date', which the layout folder has": ("AA.csv", lambda text: text.replace("date", "day")),
     "pairs of date and symbol occur more than once, the first is 2020-01-01 AA": (
         "AA.csv",
         lambda text: text + "2020-01-01,1,1,1,1,1\n",
@@ -272,7 +270,10 @@ def test_over_missing_days_no_adjustment_is_made_up(tmp_path, load):
     gone = [(days[0], "A", 8.0, 8.0), (days[4], "A", 9.5, 10.0), (days[5], "A", 10.0, 10.0)]
     snapshot, told = load(baostock(tmp_path / "in", flat, gone))
     assert closes(snapshot, "A") == [8.0, 10.0, 10.0]
-    assert told[-1] == "1 rows follow days that are missing, over which no adjustment is known"
+    assert (
+        told[-1]
+        == "1 rows follow days that are missing, or do not tell the close before: no adjustment is known for them"
+    )
 
 
 def test_a_stamp_in_another_unit_is_no_day_of_1970(tmp_path, load):
@@ -289,7 +290,7 @@ def test_a_row_without_a_day_is_not_left_out(tmp_path, load):
     folder = one_each(tmp_path / "in", bars(), as_yahoo)
     text = (folder / "AA.csv").read_text()
     (folder / "AA.csv").write_text(text.replace("2020-01-03,", ",", 1))
-    with pytest.raises(DataError, match="1 rows have no date, the first is of AA"):
+    with pytest.raises(DataError, match=r"AA\.csv: line 6: date is '', expected a date"):
         load(folder)
 
 
@@ -306,6 +307,9 @@ def test_a_folder_of_nothing_is_refused(tmp_path, load):
     folder = tmp_path / "in"
     folder.mkdir()
     with pytest.raises(DataError, match="no CSV file with bars"):
+        load(folder)
+    (folder / "A.csv").write_text("day,open,high,low,close,volume\n")
+    with pytest.raises(DataError, match=r"A\.csv: laid out as nothing that is known, with columns day, open"):
         load(folder)
     (folder / "A.csv").write_text("date,open,high,low,close,volume\n")
     with pytest.raises(DataError, match=r"no file holds a bar: A\.csv"):
@@ -333,6 +337,12 @@ def test_symbols_of_a_tree_may_have_different_fields_and_a_day_without_a_factor_
     extra.tofile(tree / "features" / "bb-c" / "turn.day.bin")
     turned = frame.with_columns(turn=pl.when(pl.col("symbol") == "BB-C").then(pl.int_range(1, 13).over("symbol")))
     assert load(tree)[0] == long(turned.cast({"turn": pl.Float64}))
+    (tree / "features" / "bb-c" / "factor.day.bin").unlink()
+    (tree / "features" / "ee").mkdir()
+    extra.tofile(tree / "features" / "ee" / "turn.day.bin")
+    snapshot, told = load(tree)
+    assert snapshot.instruments == len(SYMBOLS)
+    assert told[1:] == ["left out, without a close: EE", "no factor, prices as traded: BB-C"]
     file = tree / "features" / "aa" / "factor.day.bin"
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(DataError, match="2 rows have an adj_factor that is missing"):

@@ -229,6 +229,14 @@ def test_pages_of_an_exchange_before_the_first_bar_and_after(vendors, tmp_path):
     assert (found.bars, found.last) == (249, str(share.days[-2]))
 
 
+def test_a_pause_of_many_pages_is_not_the_end(vendors, tmp_path):
+    share = vendors.shares["BTCUSDT"] = Share(UTC, days=400)
+    del share.days[50:280], share.rows[50:280]
+    share.shown = len(share.days) - 1
+    [found] = fetch(open_source("ccxt", "binance"), tmp_path, ["BTC/USDT"], share.days[0], patience=AT_ONCE)
+    assert (found.bars, found.last) == (169, str(share.days[-2]))
+
+
 def test_failures_that_stay_are_told_and_hinder_no_other(case, vendors):
     for share in case.shares:
         share.shown = 30
