@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -173,11 +174,22 @@ class _Work:
             reraise=True,
         )
         with warnings.catch_warnings(action="ignore"):  # which are for the libraries' authors
-            answer: Answer = retrying(self._source.ask, symbol, since)
+            answer: Answer = retrying(self._answer, symbol, since)
         today = datetime.now(answer.zone).date()
         wanted = [bar for bar in answer.bars if since <= bar.day and (self._end is None or bar.day <= self._end)]
         over = [bar for bar in wanted if bar.day < today]
         return over, len(over) < len(wanted)
+
+    def _answer(self, symbol: str, since: date) -> Answer:
+        try:
+            answer = self._source.ask(symbol, since)
+        except SourceError:
+            raise
+        except Exception as error:  # libraries stumble in many ways over answers that they do not expect
+            raise UnansweredError(f"the answer cannot be read: {error!r}") from error
+        if any(bar.day >= later.day for bar, later in pairwise(answer.bars)):
+            raise UnansweredError("the answer has a day twice, or days out of order")
+        return answer
 
     def _carried_on(self, before: list[Row], bars: list[Bar]) -> list[Row] | None:
         """The rows before and those of later bars; none if the bars tell one of the last rows otherwise."""
