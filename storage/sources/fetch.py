@@ -153,7 +153,7 @@ class _Work:
         if rows is None:
             bars, unfinished = self._ask(symbol, self._start)
             rows = _rows(bars)
-            if not rows or rows[0]["date"] > before[0]["date"] or rows[-1]["date"] < before[-1]["date"]:
+            if not {row["date"] for row in before} <= {row["date"] for row in rows}:
                 raise SourceError(f"{path.name} has days that the source no longer has; take it away to fetch the rest")
         if not rows:
             raise SourceError("there is no bar yet of the days wanted")

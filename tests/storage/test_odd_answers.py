@@ -70,3 +70,15 @@ def test_a_day_that_is_told_twice_or_too_late_is_no_answer(case, monkeypatch, pl
     monkeypatch.setattr(case.vendors, "eastmoney", odd)
     assert "a day twice, or days out of order" in case.fetch()[case.symbols[0]].error
     assert len([symbol for _, symbol, _ in case.vendors.asked if symbol == case.key]) == AT_ONCE.attempts
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_days_that_the_vendor_has_lost_in_the_middle_are_kept(case):
+    """It tells a late bar otherwise, so that the symbol is fetched anew."""
+    case.fetch()
+    before, share = case.path.read_bytes(), case.share
+    del share.days[5:8], share.rows[5:8]
+    share.shown -= 3
+    share.rows[-2][3] += 0.05
+    assert "days that the source no longer has" in case.fetch()[case.symbols[0]].error
+    assert case.path.read_bytes() == before
