@@ -82,3 +82,16 @@ def test_days_that_the_vendor_has_lost_in_the_middle_are_kept(case):
     share.rows[-2][3] += 0.05
     assert "days that the source no longer has" in case.fetch()[case.symbols[0]].error
     assert case.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("case", ["ccxt"], indirect=True)
+def test_days_that_begin_at_another_hour_are_refused(case, monkeypatch):
+    """In Singapore a day begins at 16:00 in UTC, so that its bar is not over at midnight."""
+    told = case.vendors.klines
+
+    def shifted(*asked):
+        return [[stamp - 8 * 3_600_000, *cells] for stamp, *cells in told(*asked)]
+
+    monkeypatch.setattr(case.vendors, "klines", shifted)
+    found = case.fetch()[case.symbols[0]]
+    assert found.error == "the days of binance begin at another hour than midnight in UTC"
