@@ -73,6 +73,20 @@ def test_what_was_accepted_stays_so_as_days_follow_and_what_is_new_does_not(tmp_
     assert publish(tmp_path, "m", bad, append=True, accept=["range"]).last_date == DAYS[-1]
 
 
+def test_an_accepted_shift_stays_so_though_its_figures_move_with_each_day(tmp_path):
+    days = [DAYS[0] + timedelta(days=number) for number in range(420)]
+    early, own = dict(zip(days[1:], days, strict=False)), pl.col("symbol") == "S3"
+    frame = bars(days)
+    shifted = frame.filter(own).with_columns(pl.col("date").replace_strict(early, default=None)).drop_nulls()
+    first, rest = until(pl.concat([frame.filter(~own), shifted]), days[399])
+    base = publish(tmp_path, "m", first, holdout=False, accept=["shifted"])
+    longer = publish(tmp_path, "m", rest, append=True)
+    both = [*recorded(base).findings, *recorded(longer).findings]
+    before, after = [one.detail for one in both if one.rule == "shifted"]
+    assert before != after
+    assert longer.accepted == ("shifted",)
+
+
 def test_a_year_has_the_bars_of_the_exchange_s_sessions(tmp_path, calendars):  # noqa: ARG001
     days = [day for day in (DAYS[0] + timedelta(days=number) for number in range(400)) if day.weekday() < 5]
     frame = bars(days)
