@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from factors.prose import on_one_line
 from storage.runs import Run, RunEvent
 
 
@@ -45,7 +46,7 @@ class ImportProgress:
 
     def tell(self, line: str) -> None:
         """Show what is said of the source."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(on_one_line(line), highlight=False, markup=False, soft_wrap=True)
 
 
 class RunProgress:

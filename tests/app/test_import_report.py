@@ -64,6 +64,21 @@ def test_nothing_wrong_is_told_as_well(tmp_path, cli):
     assert "nothing looks wrong in the bars" in answer.out
 
 
+def test_what_vendors_write_is_no_command_to_the_terminal(tmp_path, cli):
+    home, folder, hostile = tmp_path / "home", tmp_path / "bars", "\x1b]0;ours\x07\x1b[2J[red]"
+    folder.mkdir()
+    for (symbol,), rows in bars().group_by("symbol"):
+        rows.drop("symbol").write_csv(folder / f"{hostile}{symbol}.csv")
+    (folder / f"{hostile}.csv").write_text("")
+    (tmp_path / "index.csv").write_text(f"symbol,start,end,index\n{hostile}A,,,{hostile}\n")
+    command = ("data", "import", folder, "--market", "mine", "--membership", tmp_path / "index.csv", "--no-holdout")
+    imported, checked = cli(home, *command, *ACCEPT), cli(home, "data", "check", "mine")
+    assert "]0;ours" in imported.out
+    assert "]0;ours" in imported.err
+    assert "]0;ours [2J[red]A" in checked.out
+    assert "\x1b" not in imported.out + imported.err + checked.out
+
+
 def test_a_terminal_shows_how_many_rows_were_read_and_a_file_does_not():
     shown = {}
     for is_terminal in (True, False):
