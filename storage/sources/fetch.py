@@ -5,12 +5,15 @@ that the source tells the last ones as before. Where it does not, the symbol is 
 """
 
 import csv
+import fcntl
 import json
+import os
 import re
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
@@ -107,14 +110,15 @@ def fetch(
         patience: how the source is treated.
 
     Raises:
-        SettingError: two symbols would be in one file, or one in none.
+        SettingError: two symbols would be in one file, or one in none; or, once one is taken, another process fills
+            the folder.
     """
     paths = {symbol: folder / f"{_stem(symbol)}.csv" for symbol in symbols}
     names = Counter(path.name.casefold() for path in paths.values())
     for symbol, path in paths.items():
         if names[path.name.casefold()] > 1:
             raise SettingError(f"{symbol} and another symbol would both be in {path.name}")
-    return _Work(source, start, end, patience).bring_all_up(paths)
+    return _Work(source, start, end, patience).bring_all_up(folder, paths)
 
 
 def _stem(symbol: str) -> str:
@@ -132,13 +136,14 @@ class _Work:
         self._asked = False
         self._columns = ("date", *source.columns, *(["adj_factor"] if source.adjusted else []))
 
-    def bring_all_up(self, paths: dict[str, Path]) -> Iterator[Fetched]:
+    def bring_all_up(self, folder: Path, paths: dict[str, Path]) -> Iterator[Fetched]:
         try:
-            for symbol in sorted(paths, key=lambda symbol: _last_day(paths[symbol])):
-                try:
-                    yield self._bring_up(symbol, paths[symbol])
-                except SourceError as error:
-                    yield Fetched(symbol, error=str(error))
+            with _alone(folder):
+                for symbol in sorted(paths, key=lambda symbol: _last_day(paths[symbol])):
+                    try:
+                        yield self._bring_up(symbol, paths[symbol])
+                    except SourceError as error:
+                        yield Fetched(symbol, error=str(error))
         finally:
             self._source.close()
 
@@ -207,6 +212,20 @@ class _Work:
             if abs(other / one / bar.step - 1) > _STEP:
                 return None
         return [*before, *_rows(bars[len(again) :], factors[-1])]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process fills the folder: both would write the same files beside those that they replace."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SettingError(f"{folder} is being filled by another process; wait for its end") from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _rows(bars: Sequence[Bar], factor: float = 1.0) -> list[Row]:
