@@ -109,7 +109,7 @@ LAYOUTS: Final = (
         {
             # A stamp of a year without such a market is in another unit.
             "date": f"CASE WHEN year({_MILLISECONDS}) BETWEEN 2000 AND 9999 "
-            f"THEN CAST(CAST({_MILLISECONDS} AS DATE) AS VARCHAR) ELSE timestamp END",
+            f"THEN CAST({_MILLISECONDS} AS VARCHAR) ELSE timestamp END",
             "amount": "turnover",
         },
         frozenset({"timestamp", "turnover"}),
