@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,6 +12,9 @@ from rich.text import Text
 
 from factors.prose import on_one_line
 from storage.runs import Run, RunEvent
+from storage.watch import HASH, READ, WRITE
+
+_DONE: Final = {HASH: "hashed", WRITE: "written"}
 
 
 class ImportProgress:
@@ -39,10 +42,10 @@ class ImportProgress:
     ) -> None:
         self._bar.stop()
 
-    def count(self, rows_done: int, rows_total: int | None) -> None:
-        """Show how many rows were read, and of how many where that is known."""
-        words = f"{rows_done:,} rows" if rows_total is None else f"{rows_done:,} of {rows_total:,} rows"
-        self._bar.update(self._task, completed=rows_done, total=rows_total, rows=words)
+    def count(self, stage: str, done: int, total: int) -> None:
+        """Show how much of a stage is done, and of how much."""
+        words = f"{done} % read" if stage == READ else f"{done:,} of {total:,} rows {_DONE[stage]}"
+        self._bar.update(self._task, completed=done, total=total, rows=words)
 
     def tell(self, line: str) -> None:
         """Show what is said of the source."""
