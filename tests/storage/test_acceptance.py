@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from factors.errors import DataError, SettingError
-from storage import acceptance
+from storage import acceptance, quality
 from storage.acceptance import recorded
 from storage.markets import open_market, publish
 from storage.quality import examine
@@ -41,6 +41,12 @@ def test_an_error_stops_an_import_until_its_rule_is_accepted(tmp_path):
     assert [(one.rule, one.symbol) for one in recorded(snapshot).findings if one.severity == "error"] == [
         ("range", "S3")
     ]
+
+
+def test_a_refusal_tells_how_many_errors_there_are_also_where_not_all_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "MOST", 6)
+    with pytest.raises(DataError, match=r"; and 26 more\. To accept: range$"):
+        publish(tmp_path, "m", crossed((pl.col("symbol") == "S3") & (pl.col("date") <= DAYS[30])), **TERMS)
 
 
 def test_an_error_stops_no_other_version_and_none_of_the_hold_out_is_told(tmp_path):
