@@ -22,6 +22,7 @@ from app.processes import end_with, give_way, leave
 from factors.errors import AlphaAgentError
 from factors.prose import on_one_line
 from storage.reports import ImportReport
+from storage.watch import HASH
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Counted(Message):
 
     kind: Literal["counted"] = "counted"
     rows_done: int
-    rows_total: int | None
+    rows_total: int
 
 
 class Done(Message):
@@ -96,9 +97,9 @@ def main() -> None:
 def _outcome(order: Order, end: socket) -> Done | Refused:
     told = float("-inf")
 
-    def progress(rows_done: int, rows_total: int | None) -> None:
+    def progress(stage: str, rows_done: int, rows_total: int) -> None:
         nonlocal told
-        if rows_done == rows_total or time.monotonic() - told > COUNT_SECONDS:
+        if stage == HASH and (rows_done == rows_total or time.monotonic() - told > COUNT_SECONDS):
             told = time.monotonic()
             send(end, Counted(rows_done=rows_done, rows_total=rows_total), leave)
 

@@ -9,11 +9,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.versions import MarketVersion
+from factors.prose import on_one_line
 from storage.quality import RULES, Quality
 from storage.reports import ImportReport
 from storage.snapshot import Snapshot
 
 EXAMPLES = 5  # findings of a rule, of however many
+
+
+def _shown(text: str) -> str:
+    """What a vendor wrote, without what a terminal would take for a command."""
+    return escape(on_one_line(text))
 
 
 def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
@@ -22,7 +28,7 @@ def snapshots(console: Console, found: Iterable[Snapshot]) -> None:
         console.print(
             f"[bold]{snapshot.market}[/]{' (synthetic)' if snapshot.synthetic else ''}, snapshot {snapshot.id}\n"
             f"  {snapshot.instruments:,} instruments, {snapshot.rows:,} bars, "
-            f"universes {', '.join(map(escape, snapshot.universes))}\n"
+            f"universes {', '.join(map(_shown, snapshot.universes))}\n"
             f"  train {snapshot.first_date} to {snapshot.train_end}, valid to {snapshot.valid_end}, "
             f"hold-out {'sealed' if snapshot.has_holdout else 'none'}",
             highlight=False,
@@ -38,7 +44,7 @@ def quality(console: Console, snapshot: Snapshot, found: Quality) -> None:
         symbols = len({one.symbol for one in broken})
         console.print(f"[bold]{rule.severity} {rule.name}[/]: {rule.says}", highlight=False)
         for one in broken[:EXAMPLES]:
-            console.print(f"  {one.date} {escape(one.symbol)}: {escape(one.detail)}", highlight=False)
+            console.print(f"  {one.date} {_shown(one.symbol)}: {_shown(one.detail)}", highlight=False)
         if len(broken) > EXAMPLES:
             more = found.more.get(rule.name, 0)
             of_how_many = "" if more else f", of {symbols:,} symbols"

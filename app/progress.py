@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -10,7 +10,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from factors.prose import on_one_line
 from storage.runs import Run, RunEvent
+from storage.watch import HASH, READ, WRITE
+
+_DONE: Final = {HASH: "hashed", WRITE: "written"}
 
 
 class ImportProgress:
@@ -38,14 +42,14 @@ class ImportProgress:
     ) -> None:
         self._bar.stop()
 
-    def count(self, rows_done: int, rows_total: int | None) -> None:
-        """Show how many rows were read, and of how many where that is known."""
-        words = f"{rows_done:,} rows" if rows_total is None else f"{rows_done:,} of {rows_total:,} rows"
-        self._bar.update(self._task, completed=rows_done, total=rows_total, rows=words)
+    def count(self, stage: str, done: int, total: int) -> None:
+        """Show how much of a stage is done, and of how much."""
+        words = f"{done} % read" if stage == READ else f"{done:,} of {total:,} rows {_DONE[stage]}"
+        self._bar.update(self._task, completed=done, total=total, rows=words)
 
     def tell(self, line: str) -> None:
         """Show what is said of the source."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(on_one_line(line), highlight=False, markup=False, soft_wrap=True)
 
 
 class RunProgress:

@@ -1,6 +1,7 @@
 """Acceptance: what was found wrong in a version's bars before it was published, and which of it was taken."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -47,10 +48,10 @@ def certify(
         with connect_version(version, version.with_name("spill")) as con:
             found, yearly = inspect(con, exchange), _bars_per_year(con, exchange)
     errors = [one for one in found.findings if one.severity == "error"]
-    taken = set() if before is None else {*before.findings}
-    refused = [one for one in errors if one.rule not in accept and one not in taken]
+    taken = set() if before is None else {_fault(one) for one in before.findings}
+    refused = [one for one in errors if one.rule not in accept and _fault(one) not in taken]
     if refused:
-        raise DataError(_refusal(refused))
+        raise DataError(_refusal(refused, found.more))
     with duckdb.connect(version / "insample.duckdb", config=LIMITS) as con:
         moment = typed(con, "calendar")["date"]
         con.execute(
@@ -63,6 +64,14 @@ def certify(
         con.execute("CREATE TABLE more (rule VARCHAR, count BIGINT)")
         insert_rows(con, "more", [*found.more.items()])
         con.execute("UPDATE meta SET accepted = ?, bars_per_year = ?", [sorted({one.rule for one in errors}), yearly])
+
+
+_WHOLE: Final = {rule.name for rule in RULES if rule.query is None}  # which judge all bars of a symbol at once
+
+
+def _fault(finding: Finding) -> Finding:
+    """What is accepted of a finding: where it is told of all bars of a symbol, its figures move with every new one."""
+    return replace(finding, detail="") if finding.rule in _WHOLE else finding
 
 
 def _bars_per_year(con: duckdb.DuckDBPyConnection, exchange: str | None) -> float:
@@ -80,12 +89,13 @@ def recorded(snapshot: Snapshot) -> Quality:
     return Quality(tuple(Finding(*row) for row in findings), dict(more), dict(unsaid))
 
 
-def _refusal(errors: Sequence[Finding]) -> str:
+def _refusal(errors: Sequence[Finding], untold: Mapping[str, int]) -> str:
     lines = []
     for name, group in groupby(errors, key=lambda one: one.rule):
         found = list(group)
         shown = "; ".join(f"{one.date} {one.symbol}: {one.detail}" for one in found[:_SHOWN])
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        count = len(found) + untold.get(name, 0)
+        more = f"; and {count - _SHOWN:,} more" if count > _SHOWN else ""
         says = next(rule.says for rule in RULES if rule.name == name)
         lines.append(f"{name} ({says}): {shown}{more}")
     rules = sorted({one.rule for one in errors})

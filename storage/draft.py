@@ -45,7 +45,7 @@ from storage.staging import (
     typed,
 )
 from storage.trading_rules import NO_RULES, RuleSet, rule_set
-from storage.watch import Progress, Tell
+from storage.watch import HASH, WRITE, Progress, Tell
 
 _FORMAT: Final = 3
 BARS: Final = "bars"
@@ -201,7 +201,7 @@ def write(con: duckdb.DuckDBPyConnection, made: Draft, version: Path, progress: 
 
 
 def _report(progress: Progress, before: int, total: int, rows: int) -> None:
-    progress("write", before + rows, total)
+    progress(WRITE, before + rows, total)
 
 
 def _stage(con: duckdb.DuckDBPyConnection, views: Mapping[str, str], tell: Tell, progress: Progress) -> None:
@@ -223,7 +223,7 @@ def _fields(con: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
 
 def _days(con: duckdb.DuckDBPyConnection, progress: Progress) -> list[Day]:
     [(rows,)] = con.execute("SELECT count(*) FROM bars").fetchall()
-    return staged_days(con, lambda done: progress("hash", done, rows))
+    return staged_days(con, lambda done: progress(HASH, done, rows))
 
 
 def _parts(version: Snapshot) -> tuple[Part, ...]:

@@ -170,6 +170,7 @@ def publish(
         SettingError: the name, the dates, or a name of a rule or of rules cannot be.
         DataError: the rows cannot be a market, leave a split empty, or break a rule that is not accepted.
         NotFoundError: there is no version that bars could follow.
+        OSError: the disk is full, or fails.
     """
     streams = {BARS: bars, **{table: stream for table, stream in reference.items() if stream is not None}}
 
@@ -318,11 +319,13 @@ def _workplace(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         yield work
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(work, ignore_errors=True)
         with suppress(OSError):
             for path in created:
                 path.rmdir()
+        if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)):
+            raise OSError(f"market {folder.name!r} stays as it was: {error}") from error
         raise
     else:
         shutil.rmtree(work)

@@ -9,7 +9,9 @@ import duckdb
 Tell = Callable[[str], object]  #: takes what is worth saying, a line at a time
 Progress = Callable[[str, int, int], object]  #: takes a stage, how much of it is done, and of how much
 
-READ: Final = "read"  #: the stage whose measure is per cent; others count rows
+READ: Final = "read"  #: the stage whose measure is per cent, of each of several times; others count rows
+HASH: Final = "hash"  #: of the rows that a source has
+WRITE: Final = "write"  #: of the rows that the version has
 _SECONDS: Final = 0.25
 
 

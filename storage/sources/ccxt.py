@@ -1,6 +1,7 @@
 """Daily bars of a crypto exchange, by ccxt.
 
-A day is one of UTC. Some exchanges give nothing but their last bars (Kraken 720): a file then begins with those.
+A day is one of UTC; an exchange whose days begin at another hour is refused. Some exchanges give nothing but their last
+bars (Kraken 720): a file then begins with those.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -40,6 +41,8 @@ def source(exchange: str) -> Source:
             raise SourceError(f"{exchange} has no bars of it: {error}") from error
         if not rows:
             raise SourceError(f"{exchange} has no bars of it from {start} on")
+        if any(stamp % _DAY for stamp in rows):
+            raise SourceError(f"the days of {exchange} begin at another hour than midnight in UTC")
         return Answer(UTC, [_bar(stamp, cells) for stamp, cells in sorted(rows.items())])
 
     return Source(ask, dict.fromkeys(BARS, 0.0))

@@ -5,14 +5,18 @@ that the source tells the last ones as before. Where it does not, the symbol is 
 """
 
 import csv
+import fcntl
 import json
+import os
 import re
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -106,14 +110,15 @@ def fetch(
         patience: how the source is treated.
 
     Raises:
-        SettingError: two symbols would be in one file, or one in none.
+        SettingError: two symbols would be in one file, or one in none; or, once one is taken, another process fills
+            the folder.
     """
     paths = {symbol: folder / f"{_stem(symbol)}.csv" for symbol in symbols}
     names = Counter(path.name.casefold() for path in paths.values())
     for symbol, path in paths.items():
         if names[path.name.casefold()] > 1:
             raise SettingError(f"{symbol} and another symbol would both be in {path.name}")
-    return _Work(source, start, end, patience).bring_all_up(paths)
+    return _Work(source, start, end, patience).bring_all_up(folder, paths)
 
 
 def _stem(symbol: str) -> str:
@@ -131,13 +136,14 @@ class _Work:
         self._asked = False
         self._columns = ("date", *source.columns, *(["adj_factor"] if source.adjusted else []))
 
-    def bring_all_up(self, paths: dict[str, Path]) -> Iterator[Fetched]:
+    def bring_all_up(self, folder: Path, paths: dict[str, Path]) -> Iterator[Fetched]:
         try:
-            for symbol in sorted(paths, key=lambda symbol: _last_day(paths[symbol])):
-                try:
-                    yield self._bring_up(symbol, paths[symbol])
-                except SourceError as error:
-                    yield Fetched(symbol, error=str(error))
+            with _alone(folder):
+                for symbol in sorted(paths, key=lambda symbol: _last_day(paths[symbol])):
+                    try:
+                        yield self._bring_up(symbol, paths[symbol])
+                    except SourceError as error:
+                        yield Fetched(symbol, error=str(error))
         finally:
             self._source.close()
 
@@ -152,7 +158,7 @@ class _Work:
         if rows is None:
             bars, unfinished = self._ask(symbol, self._start)
             rows = _rows(bars)
-            if not rows or rows[0]["date"] > before[0]["date"] or rows[-1]["date"] < before[-1]["date"]:
+            if not {row["date"] for row in before} <= {row["date"] for row in rows}:
                 raise SourceError(f"{path.name} has days that the source no longer has; take it away to fetch the rest")
         if not rows:
             raise SourceError("there is no bar yet of the days wanted")
@@ -173,11 +179,22 @@ class _Work:
             reraise=True,
         )
         with warnings.catch_warnings(action="ignore"):  # which are for the libraries' authors
-            answer: Answer = retrying(self._source.ask, symbol, since)
+            answer: Answer = retrying(self._answer, symbol, since)
         today = datetime.now(answer.zone).date()
         wanted = [bar for bar in answer.bars if since <= bar.day and (self._end is None or bar.day <= self._end)]
         over = [bar for bar in wanted if bar.day < today]
         return over, len(over) < len(wanted)
+
+    def _answer(self, symbol: str, since: date) -> Answer:
+        try:
+            answer = self._source.ask(symbol, since)
+        except SourceError:
+            raise
+        except Exception as error:  # libraries stumble in many ways over answers that they do not expect
+            raise UnansweredError(f"the answer cannot be read: {error!r}") from error
+        if any(bar.day >= later.day for bar, later in pairwise(answer.bars)):
+            raise UnansweredError("the answer has a day twice, or days out of order")
+        return answer
 
     def _carried_on(self, before: list[Row], bars: list[Bar]) -> list[Row] | None:
         """The rows before and those of later bars; none if the bars tell one of the last rows otherwise."""
@@ -195,6 +212,20 @@ class _Work:
             if abs(other / one / bar.step - 1) > _STEP:
                 return None
         return [*before, *_rows(bars[len(again) :], factors[-1])]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process fills the folder: both would write the same files beside those that they replace."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SettingError(f"{folder} is being filled by another process; wait for its end") from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _rows(bars: Sequence[Bar], factor: float = 1.0) -> list[Row]:

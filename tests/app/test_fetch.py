@@ -1,5 +1,6 @@
 """``alphaagent data fetch``: what a person sees of it."""
 
+import fcntl
 import os
 import pty
 import subprocess
@@ -95,6 +96,23 @@ def test_what_is_not_there_yet_comes_first(cli, vendors, tmp_path):
     vendors.asked.clear()
     assert cli(tmp_path, *order, "AAA,BBB").status == 0
     assert [symbol for _, symbol, _ in vendors.asked] == ["BBB", "AAA"]
+
+
+def test_two_at_once_do_not_fill_one_folder(cli, vendors, tmp_path):
+    share = vendors.shares["AAA"] = Share(NEW_YORK)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    command = ("data", "fetch", "yfinance", folder, "--symbols", "AAA", "--start", share.days[0])
+    other = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        refused = cli(tmp_path, *command)
+    finally:
+        os.close(other)
+    assert refused.status == 2
+    assert refused.err == f"error: {folder} is being filled by another process; wait for its end\n"
+    assert vendors.asked == []
+    assert cli(tmp_path, *command).status == 0
 
 
 def test_on_a_terminal_there_is_a_bar(vendors, tmp_path):

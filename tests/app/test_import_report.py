@@ -4,6 +4,7 @@ import io
 from datetime import date
 
 import polars as pl
+import pytest
 from rich.console import Console
 
 from app.progress import ImportProgress
@@ -64,16 +65,34 @@ def test_nothing_wrong_is_told_as_well(tmp_path, cli):
     assert "nothing looks wrong in the bars" in answer.out
 
 
-def test_a_terminal_shows_how_many_rows_were_read_and_a_file_does_not():
+def test_what_vendors_write_is_no_command_to_the_terminal(tmp_path, cli):
+    home, folder, hostile = tmp_path / "home", tmp_path / "bars", "\x1b]0;ours\x07\x1b[2J[red]"
+    folder.mkdir()
+    for (symbol,), rows in bars().group_by("symbol"):
+        rows.drop("symbol").write_csv(folder / f"{hostile}{symbol}.csv")
+    (folder / f"{hostile}.csv").write_text("")
+    (tmp_path / "index.csv").write_text(f"symbol,start,end,index\n{hostile}A,,,{hostile}\n")
+    command = ("data", "import", folder, "--market", "mine", "--membership", tmp_path / "index.csv", "--no-holdout")
+    imported, checked = cli(home, *command, *ACCEPT), cli(home, "data", "check", "mine")
+    assert "]0;ours" in imported.out
+    assert "]0;ours" in imported.err
+    assert "]0;ours [2J[red]A" in checked.out
+    assert "\x1b" not in imported.out + imported.err + checked.out
+
+
+COUNTED = {"37 % read": ("read", 37, 100), "1,234 of 5,000 rows hashed": ("hash", 1234, 5000)}
+
+
+@pytest.mark.parametrize("words", COUNTED)
+def test_a_terminal_shows_how_much_of_a_stage_is_done_and_a_file_does_not(words):
     shown = {}
     for is_terminal in (True, False):
         out = io.StringIO()
         with ImportProgress(Console(file=out, force_terminal=is_terminal, width=100), "us[1]") as progress:
-            progress.count(0, None)
-            progress.count(1234, 5000)
+            progress.count(*COUNTED[words])
             progress.tell("layout [yahoo] " + "x" * 200)
         shown[is_terminal] = out.getvalue()
     assert shown[False] == "layout [yahoo] " + "x" * 200 + "\n"
-    assert "1,234 of 5,000 rows" in shown[True]
+    assert words in shown[True]
     assert "us[1]" in shown[True]
     assert "layout [yahoo] " + "x" * 200 in shown[True]

@@ -6,14 +6,18 @@ import signal
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
+from socket import socketpair
 
 import httpx
 import polars as pl
 import pytest
 
+from app import importer
+from app.importer import WORD, Order
+from app.messages import receive, send
 from app.service import create_service
 from app.settings import Settings
-from storage.imports import INTERRUPTED
+from storage.imports import INTERRUPTED, ImportRequest
 from storage.markets import open_market, versions
 from storage.records import Records
 from tests.local import local_client
@@ -104,6 +108,21 @@ def test_an_import_is_told_to_its_end_and_makes_the_market(client, home):
     with Records.open(Settings(home=home).records_url) as records:
         [entry] = [one for one in records.audit.page()[0] if one.act == "market.imported"]
     assert (entry.subject, entry.client) == (snapshot.id, "127.0.0.1")
+
+
+def test_rows_are_counted_up_and_once(home, folder, monkeypatch):
+    monkeypatch.setattr(importer, "COUNT_SECONDS", -1.0)
+    few = {name: value for name, value in ImportRequest(dataset="x").model_dump().items() if name in Order.model_fields}
+    order = Order(**few | {"holdout": False}, home=home, market="fresh", source=folder / "daily.parquet", reference={})
+    ours, theirs = socketpair()
+    with ours, theirs:
+        done = importer._outcome(order, theirs)
+        send(theirs, done, lambda: None)
+        told = [WORD.validate_json(receive(ours, lambda: None))]
+        while told[-1].kind != "done":
+            told.append(WORD.validate_json(receive(ours, lambda: None)))
+    counted = [(one.rows_done, one.rows_total) for one in told if one.kind == "counted"]
+    assert counted == [(62, 180), (120, 180), (180, 180)]  # month by month
 
 
 def test_a_folder_is_a_data_set_too(client, home):

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from factors.errors import DataError, SettingError
-from storage import acceptance
+from storage import acceptance, quality
 from storage.acceptance import recorded
 from storage.markets import open_market, publish
 from storage.quality import examine
@@ -43,6 +43,12 @@ def test_an_error_stops_an_import_until_its_rule_is_accepted(tmp_path):
     ]
 
 
+def test_a_refusal_tells_how_many_errors_there_are_also_where_not_all_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "MOST", 6)
+    with pytest.raises(DataError, match=r"; and 26 more\. To accept: range$"):
+        publish(tmp_path, "m", crossed((pl.col("symbol") == "S3") & (pl.col("date") <= DAYS[30])), **TERMS)
+
+
 def test_an_error_stops_no_other_version_and_none_of_the_hold_out_is_told(tmp_path):
     old = publish(tmp_path, "m", bars(), **TERMS)
     with pytest.raises(DataError, match="nothing was published"):
@@ -71,6 +77,20 @@ def test_what_was_accepted_stays_so_as_days_follow_and_what_is_new_does_not(tmp_
         publish(tmp_path, "m", bad, append=True)
     assert open_market(tmp_path, "m") == longer
     assert publish(tmp_path, "m", bad, append=True, accept=["range"]).last_date == DAYS[-1]
+
+
+def test_an_accepted_shift_stays_so_though_its_figures_move_with_each_day(tmp_path):
+    days = [DAYS[0] + timedelta(days=number) for number in range(420)]
+    early, own = dict(zip(days[1:], days, strict=False)), pl.col("symbol") == "S3"
+    frame = bars(days)
+    shifted = frame.filter(own).with_columns(pl.col("date").replace_strict(early, default=None)).drop_nulls()
+    first, rest = until(pl.concat([frame.filter(~own), shifted]), days[399])
+    base = publish(tmp_path, "m", first, holdout=False, accept=["shifted"])
+    longer = publish(tmp_path, "m", rest, append=True)
+    both = [*recorded(base).findings, *recorded(longer).findings]
+    before, after = [one.detail for one in both if one.rule == "shifted"]
+    assert before != after
+    assert longer.accepted == ("shifted",)
 
 
 def test_a_year_has_the_bars_of_the_exchange_s_sessions(tmp_path, calendars):  # noqa: ARG001

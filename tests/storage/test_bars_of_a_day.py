@@ -82,6 +82,17 @@ def test_files_of_either_kind_are_the_same_version_and_have_no_row_between_sessi
     assert one.rows == 10 * A_DAY * len(SYMBOLS)
 
 
+def test_stamps_of_milliseconds_keep_their_time(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for (symbol,), part in BARS.group_by("symbol"):
+        stamps = part.with_columns(timestamp=pl.col("date").dt.epoch("ms"), turnover=pl.col("volume"))
+        stamps.drop("date", "symbol").write_csv(source / f"{symbol}.csv")
+    version = import_market(tmp_path, "demo", source, layout="bybit", **TERMS)
+    expected = BARS.filter(pl.col("date").dt.date() <= DAYS[9]).sort("date", "symbol")
+    assert version.bars("all").select("date", "symbol").equals(expected.select("date", "symbol"))
+
+
 def test_files_hold_whole_days_and_the_hold_out_is_sealed(tmp_path):
     canary = bars(1).with_columns(volume=pl.when(pl.col("date").dt.date() > DAYS[9]).then(31337.25).otherwise("volume"))
     version = publish(tmp_path, "demo", canary, **TERMS)

@@ -1,5 +1,6 @@
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -387,6 +388,22 @@ def test_a_failure_on_disk_leaves_nothing_behind(tmp_path, monkeypatch, step):
     monkeypatch.setattr(Path, step, fail)
     with pytest.raises(OSError, match="disk full"):
         publish_demo(tmp_path, train_end=day(5))
+    assert listing(tmp_path) == before
+    assert open_market(tmp_path, "demo") == old
+
+
+@pytest.mark.parametrize("most", [0, 3_000, 100_000, 600_000])
+def test_a_disk_that_is_full_is_told_and_leaves_the_market(tmp_path, most):
+    """As the system tells it of a file that may not grow on: of bars, of a database, or of its last tables."""
+    old = publish_demo(tmp_path)
+    before = listing(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"(?s)^market 'demo' stays as it was: .*File too large"):
+            publish_demo(tmp_path, make_bars(extra=pl.lit(1.0)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert listing(tmp_path) == before
     assert open_market(tmp_path, "demo") == old
 

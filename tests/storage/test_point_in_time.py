@@ -8,6 +8,7 @@ from app.panels import load_panel
 from factors.alphas import published
 from factors.columns import PRICES
 from factors.evaluator import evaluate
+from factors.frame import to_frame
 from factors.measurement import measure
 from factors.metrics import daily_metrics
 from factors.parse import parse
@@ -173,7 +174,8 @@ def test_what_cannot_be_traded_moves_no_coefficient_and_no_return(tmp_path, colu
     """A signal on a bar that nobody can trade; the price of such a bar is what is held is worth, and may matter."""
     rules = "cn" if column == "limited" else "none"
     plain = market(tmp_path / "plain", wild(0, pl.lit(value=False)), rules=rules)
-    closed = plain.bars("all").filter("suspended").select("date", "symbol", closed=pl.lit(value=True))
+    with plain.connect() as con:  # as it is kept, or what was forgotten on the way to the panel would be forgotten here
+        closed = to_frame(con.sql(f"SELECT date, symbol, true AS closed FROM bars WHERE {column}"))
     assert closed.height > 50
     marks = BARS.join(closed, on=["date", "symbol"], how="left", maintain_order="left")["closed"].fill_null(value=False)
     changed = wild(0, pl.lit(value=False)).with_columns(signal=pl.when(marks).then(1e6).otherwise("signal"))
