@@ -233,7 +233,7 @@ def _staging(work: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(":memory:", config={**LIMITS, "temp_directory": str(work / "spill")}) as con:
         # Or a timestamp with a zone would be another day on another machine.
         con.execute("SET TimeZone = 'UTC'")
-        con.execute(f"ATTACH {literal(work / 'staging.duckdb')} AS staging (RECOVERY_MODE no_wal_writes)")
+        con.execute(f"ATTACH {literal(work / 'staging')} AS staging (RECOVERY_MODE no_wal_writes)")
         con.execute("USE staging")
         yield con
 
