@@ -164,7 +164,10 @@ _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 def _bars(file: _File, tell: Tell, progress: Progress) -> str:
     file.require("date", "symbol", *REQUIRED)
     # Empty cells are told with their place as well.
-    cells = [replace(cell, text=f"coalesce({cell.text}, '')") for cell in (_moment("date"), _label("symbol"))]
+    cells = [
+        replace(cell, text=f"coalesce({cell.text}, '')")
+        for cell in (_moment("date", file.kinds["date"]), _label("symbol"))
+    ]
     for column, kind in file.kinds.items():
         if column == FILE:
             continue
@@ -226,10 +229,12 @@ def _measure(column: str) -> _Cell:
 _WRITTEN: Final = r"\d{4}[-/ ]\d{1,2}[-/ ]\d{1,2}([T ]+[\d:.]+ *(Z|[+-][\d:]+)?)?"
 
 
-def _moment(column: str) -> _Cell:
-    moment = f"TRY_CAST({_text(column)} AS TIMESTAMP)"
+def _moment(column: str, kind: str = "VARCHAR") -> _Cell:
+    typed_so = kind == "DATE" or kind.startswith("TIMESTAMP")
+    moment = f"TRY_CAST({quoted(column) if typed_so else _text(column)} AS TIMESTAMP)"
+    written = "true" if typed_so else f"{_text(column)} SIMILAR TO '{_WRITTEN}'"
     # Years outside 1-9999 and infinity are dates to DuckDB and to nobody else.
-    value = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 AND {_text(column)} SIMILAR TO '{_WRITTEN}' THEN {moment} END"
+    value = f"CASE WHEN year({moment}) BETWEEN 1 AND 9999 AND {written} THEN {moment} END"
     return _Cell(column, _text(column), value, "a date like 2020-12-31")
 
 
