@@ -34,11 +34,11 @@ from storage.markets import open_market
 GB: Final = 10**9
 DAYS: Final = 2500
 SIZES: Final = tuple(Size(instruments, DAYS) for instruments in (500, 5000, 20_000))
-FOLDERS: Final = {"folder": (1.0, 2.0, 4.0, 8.0), "baostock": (0.5, 1.0, 2.0), "qlib": (0.5, 1.0, 2.0)}  #: gigabytes
+FOLDERS: Final = {"folder": (1.0, 2.0, 4.0), "baostock": (0.5, 1.0), "qlib": (0.5, 1.0)}  #: gigabytes
 QUICK_SIZES: Final = (Size(60, 300),)
 QUICK_FOLDERS: Final = {"folder": (0.002, 0.004), "baostock": (0.002,), "qlib": (0.002,)}
 CEILING: Final = 4 << 30  #: bytes that an import may hold in memory, however large its source is
-ROOM: Final = {"long": 300, "folder": 6, "baostock": 12, "qlib": 12}  #: bytes on disk for a bar, or a byte of source
+ROOM: Final = {"long": 300, "folder": 8, "baostock": 16, "qlib": 12}  #: bytes on disk for a bar, or a byte of source
 FEW_DAYS: Final = 60  #: a day has a file of its own, but reference data are written whole
 ENDLESS: Final = 10**7  # instruments, of which as many are made as a folder of some size has
 
@@ -53,9 +53,10 @@ _SHARED: Final = (
     "again, which is most of the time."
 )
 _BOUND: Final = (
-    "A file for each symbol, of 2,500 days; the folders grow by symbols. Memory that does not grow with the source is "
-    "the proof that a folder of 60 GB is imported within 4 GiB. Spilled is the most that lay on disk for the time "
-    "being."
+    "A file for each symbol, of 2,500 days; the folders grow by symbols. Memory that does not grow with the source "
+    "once DuckDB has what it may take is the proof that a folder of 60 GB is imported within 4 GiB; names of files are "
+    "in memory too, some two kilobytes for each. Spilled is the most that lay on disk for the time being: tables "
+    "of the import, and what memory did not hold."
 )
 
 

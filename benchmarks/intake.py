@@ -31,7 +31,7 @@ class Usage:
         seconds: from its first work to its last, its start left out.
         cpu_seconds: of all its threads.
         peak_bytes: most that it and its children held in memory, as seen from outside.
-        spill_bytes: most that lay on disk for the time being.
+        spill_bytes: most that lay on disk for the time being, tables of the import and what memory did not hold.
         read_bytes: that it read from files, from the system's cache or not.
         written_bytes: that it wrote to files, spilled ones included.
         stages: seconds by stage.
@@ -64,7 +64,8 @@ def measured(task: str, root: Path, source: Path | None = None) -> Usage:
         peak = spilled = 0
         while process.poll() is None:
             peak = max(peak, sum(map(_peak, _tree(process.pid))))
-            spilled = max(spilled, _bytes(Path(spill)) + sum(map(_bytes, root.glob("markets/*/.import/spill"))))
+            work = [path for name in ("spill", "staging") for path in root.glob(f"markets/*/.import/{name}")]
+            spilled = max(spilled, sum(map(_bytes, [Path(spill), *work])))
             time.sleep(_WATCH)
         answer = process.stdout.read() if process.stdout else ""
         if process.returncode:
@@ -94,13 +95,12 @@ def _peak(pid: int | str) -> int:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def _bytes(folder: Path) -> int:
-    """Bytes on disk below a folder, of whose files some may go meanwhile."""
+def _bytes(path: Path) -> int:
+    """Bytes on disk of a file, or below a folder, of whose files some may go meanwhile."""
     size = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                size += os.stat(os.path.join(where, name)).st_blocks * 512  # noqa: PTH116, PTH118 - as os.walk has it
+    with suppress(OSError):
+        for each in (path, *path.rglob("*")):
+            size += each.stat().st_blocks * 512
     return size
 
 
