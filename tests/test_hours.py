@@ -49,12 +49,9 @@ def test_a_formula_is_measured_row_by_row(homes, cli):
 
 
 def test_a_run_succeeds_and_its_model_is_told_of_bars(homes, cli):
-    told = []
-    for home in homes:
-        answer, prompts = mined(cli, home, "--rounds", "2", "--seed", "1", model=True)
-        told.append(b"\n".join(prompts))
-        assert answer.json["accepted"]
-    assert b"a value each trading day" in told[0]
-    assert b"its horizon in trading days" in told[0]
-    assert b"a value each bar" in told[1]
-    assert b"trading day" not in told[1]
+    answer, prompts = mined(cli, homes[1], "--rounds", "2", "--seed", "1", model=True)
+    assert answer.json["accepted"]
+    told = b"\n".join(prompts)
+    assert b"a value each bar" in told
+    assert b"its horizon in bars" in told
+    assert b"trading day" not in told

@@ -255,7 +255,9 @@ def test_one_import_of_a_market_runs_at_a_time_and_hinders_nothing_else(client, 
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_an_import_whose_server_ended_has_failed_and_can_be_asked_for_again(home, folder, serve, how):  # noqa: ARG001
+def test_an_import_whose_server_ended_has_failed_and_can_be_asked_for_again(request, home, folder, serve, how):  # noqa: ARG001
+    if how is signal.SIGTERM:
+        request.getfixturevalue("endurance")
     body = {"dataset": "daily", **DAYS}
     with held(home, "fresh"):
         served = serve(home)

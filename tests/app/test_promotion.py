@@ -131,14 +131,13 @@ def test_figures_on_the_hold_out_are_those_of_a_market_that_has_none(tmp_path, s
     assert_the_same(asked(tmp_path, factor.id), truth)
 
 
+@pytest.mark.usefixtures("endurance")
 @pytest.mark.parametrize(
     ("market", "index", "sectors"), [("us", "sp500", "us_sectors"), ("cn", "csi300", "cn_industry")]
 )
 def test_figures_on_a_real_hold_out_are_those_of_a_market_that_has_none(
-    request, tmp_path, real_markets, shared_data, market, index, sectors
+    tmp_path, real_markets, shared_data, market, index, sectors
 ):
-    if market == "cn":
-        request.getfixturevalue("endurance")
     (tmp_path / "markets").mkdir()
     (tmp_path / "markets" / market).symlink_to(real_markets / "markets" / market)
     truth = import_market(

@@ -139,6 +139,15 @@ def test_idea_reads_what_is_near_and_what_has_decayed():
     assert '"TS_STD($close, 3)"' not in text
 
 
+@pytest.mark.parametrize("bar", ["trading day", "bar"])
+def test_idea_and_eval_are_told_what_a_bar_is(bar):
+    text = questions.idea(brief_of(bar=bar)).text
+    assert f"over the next {bar}s." in text
+    assert f"a value each {bar}," in text
+    assert f"its horizon in {bar}s (1 to 60)" in text
+    assert f"five {bar}s held" in questions.feedback(brief_of(bar=bar), HYPOTHESIS, []).text
+
+
 @pytest.mark.parametrize(
     ("move", "parents", "words"),
     [
