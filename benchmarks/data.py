@@ -49,8 +49,9 @@ _SAYS: Final = (
 )
 _SHARED: Final = (
     "Kept is what the version takes on disk over what its bars take in memory. Appended is one day of bars: of the "
-    "files and bytes of the new version, what is not shared with the one before. The look at quality reads all bars "
-    "again, which is most of the time."
+    "files and bytes of the new version, what is not shared with the one before: a file of the day, and a database of "
+    "some 2 MB whatever the size. Where nothing is held out, as here, the look at quality reads all bars again, which "
+    "is most of the time; with a hold-out nothing is read again."
 )
 _BOUND: Final = (
     "A file for each symbol, of 2,500 days; the folders grow by symbols. Memory that does not grow with the source "
@@ -286,15 +287,15 @@ def _targets(results: Results) -> list[list[str]]:
     full = [one for one in results.stored if one.size in SIZES]
     for one in full:
         if one.size == SIZES[1]:
+            days = one.fresh_bytes / one.version_bytes * one.size.days
             rows += [
                 _target("5,000 x 2,500 imported in 60 s", f"{one.imported.seconds:.1f} s", one.imported.seconds < 60),  # noqa: PLR2004
                 _target("5,000 x 2,500 to the evaluator in 2 s", f"{one.loaded.seconds:.2f} s", one.loaded.seconds < 2),  # noqa: PLR2004
+                _target("a day appended to that writes a few days' bytes", f"{days:.0f} days", days < FEW_DAYS),
             ]
     if full:
         kept = max(one.kept for one in full)
         rows.append(_target("a version takes at most 40 % of its bars in memory", f"{kept:.0%}", kept <= 0.4))  # noqa: PLR2004
-        days = max(one.fresh_bytes / one.version_bytes * one.size.days for one in full)
-        rows.append(_target("an appended day writes a few days' bytes at most", f"{days:.0f} days", days < FEW_DAYS))
     if results.streamed:
         peak = max(one.imported.peak_bytes for one in results.streamed)
         rows.append(_target("a folder of any size within 4 GiB", f"{_gib(peak)} GiB", peak < CEILING))
