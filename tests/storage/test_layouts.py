@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from factors.errors import DataError, SettingError
+from storage import layouts
 from storage.ingest import import_market
 
 DAYS = [date(2020, 1, 1) + timedelta(days=day) for day in range(12)]
@@ -85,6 +86,21 @@ def test_a_symbol_in_the_file_goes_before_the_file_s_name(tmp_path, load, long):
         tmp_path / "in", bars(), lambda symbol, rows: rows.with_columns(symbol=pl.lit(f"X{symbol}")).write_csv()
     )
     assert load(folder)[0] == long(bars(symbol="X" + pl.col("symbol")))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_files_that_are_read_some_at_a_time_are_all_read(tmp_path, load, long, monkeypatch, at_once):
+    """Three of the same columns, and one whose columns are in another order."""
+    monkeypatch.setattr(layouts, "_AT_ONCE", at_once)
+    frame = pl.concat([bars(), bars().filter(symbol="AA").with_columns(symbol=pl.lit("ZZ"))])
+    folder = one_each(
+        tmp_path / "in",
+        frame,
+        lambda symbol, rows: rows.select(reversed(rows.columns) if symbol == "BB-C" else rows.columns).write_csv(),
+    )
+    counted = []
+    assert load(folder, progress=lambda stage, done, total: counted.append((stage, done, total)))[0] == long(frame)
+    assert [one for one in counted if one[0] == "read"][: 4 if at_once == 1 else 3][-1] == ("read", 100, 100)
 
 
 def test_files_with_three_header_lines_as_yahoo_s(tmp_path, load, long):
