@@ -65,8 +65,7 @@ def exits(dates: Dates, horizon: int, settlement: int) -> NDArray[np.int64]:
     What is bought at the close of t+1 is sold at that of t+1+h, but no sooner than on the first bar of the day that
     comes ``settlement`` days of the calendar after that of t+1. On daily bars one day is no more than any horizon.
     """
-    rows = len(dates)
-    entry = np.arange(DELAY, rows + DELAY)
+    rows, entry = len(dates), _entries(dates)
     found = entry + horizon
     if settlement:
         days = dates.astype("datetime64[D]")
@@ -78,13 +77,18 @@ def exits(dates: Dates, horizon: int, settlement: int) -> NDArray[np.int64]:
 
 def bars_held(dates: Dates, horizon: int, settlement: int) -> NDArray[np.int64]:
     """Bars that each row's label is held, ``[rows]``; of rows whose label ends with the data or later what is left."""
-    return exits(dates, horizon, settlement) - np.arange(DELAY, len(dates) + DELAY)
+    return exits(dates, horizon, settlement) - _entries(dates)
 
 
 def longest_held(dates: Dates, horizon: int, settlement: int) -> int:
     """Bars that the longest label is held, so many of which overlap; ``horizon`` where nothing has to settle."""
-    held = bars_held(dates, horizon, settlement)
-    return int(held[exits(dates, horizon, settlement) < len(dates)].max(initial=horizon))
+    ends = exits(dates, horizon, settlement)
+    return int((ends - _entries(dates))[ends < len(dates)].max(initial=horizon))
+
+
+def _entries(dates: Dates) -> NDArray[np.int64]:
+    """Row at whose close what each row's label is of is bought, ``[rows]``; beyond the data for the last."""
+    return np.arange(DELAY, len(dates) + DELAY)
 
 
 def within(panel: Panel, split: str, horizon: int = HORIZONS[0]) -> tuple[int, int]:

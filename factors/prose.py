@@ -1,11 +1,13 @@
-"""Text that people and models write, made safe to show: one line of printable characters."""
+"""Text that people and models write, made safe and short to show: one line of printable characters."""
 
 import re
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
 _STEM = 5
+_FEW: Final = 5  # names that a line tells, of however many
 
 
 def on_one_line(text: str) -> str:
@@ -14,6 +16,12 @@ def on_one_line(text: str) -> str:
     Line breaks, terminal escapes, and marks that reorder or hide what follows are not printable.
     """
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
 
 
 def stems(text: str) -> set[str]:

@@ -14,6 +14,7 @@ from typing import Final
 import duckdb
 
 from factors.errors import DataError
+from factors.prose import first_few
 from storage.snapshot import quoted
 from storage.watch import READ, Progress
 
@@ -25,7 +26,6 @@ LINE: Final = "_line"  #: and the line of that file, where a single one is read
 
 _BARS: Final = frozenset({"open", "high", "low", "close", "volume"})
 _AT_ONCE: Final = 1000  # files that are read by one statement
-_NAMED: Final = 5  # files that are named in a message, of however many
 _ENCODING: Final = "utf-8-sig"
 
 
@@ -301,5 +301,4 @@ def _layout(headers: dict[Path, tuple[str, ...]], wanted: str | None) -> Layout:
 
 
 def _named(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return ", ".join(path.name for path in paths[:_NAMED]) + more
+    return first_few([path.name for path in paths])

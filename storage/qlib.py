@@ -9,13 +9,13 @@ import duckdb
 
 from factors.errors import DataError
 from factors.frame import PlainStream
+from factors.prose import first_few
 from factors.qlib import unpacked
 from storage.snapshot import insert_rows, quoted
 from storage.staging import REQUIRED
 
 _EVERYTHING: Final = "all"  # the file of instruments that is no index
 _SUFFIX: Final = ".day.bin"
-_NAMED: Final = 5  # symbols that are named, of however many
 
 
 def is_tree(path: Path) -> bool:
@@ -57,8 +57,7 @@ def read_tree(con: duckdb.DuckDBPyConnection, path: Path, tell: Callable[[str], 
     )
     for lacking, says in ((closeless, "left out, without a close"), (unadjusted, "no factor, prices as traded")):
         if lacking:
-            more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
-            tell(f"{says}: {', '.join(lacking[:_NAMED])}{more}")
+            tell(f"{says}: {first_few(lacking)}")
     return {"bars": "tree", **({"membership": "members"} if rows else {})}
 
 

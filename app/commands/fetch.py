@@ -11,11 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from factors.errors import SettingError
-from factors.prose import on_one_line
+from factors.prose import first_few, on_one_line
 from storage.sources.fetch import Fetched, claim, fetch
 from storage.sources.source import SourceName, open_source
-
-_NAMED = 5  # symbols that are named in a line, of however many
 
 
 def fetch_data(
@@ -43,13 +41,13 @@ def fetch_data(
     failed = [each.symbol for each in done if each.error is not None]
     unfinished = [each.symbol for each in done if each.unfinished]
     if unfinished:
-        typer.echo(f"left out, as the day is not over where they are traded: the last bar of {_named(unfinished)}")
+        typer.echo(f"left out, as the day is not over where they are traded: the last bar of {first_few(unfinished)}")
     typer.echo(
         f"{len(done) - len(failed)} of {len(done)} symbols are up to date in {folder}, "
         f"with {sum(each.added for each in done):,} new bars"
     )
     if failed:
-        typer.echo(f"failed: {_named(failed)}; the same command again goes on with them")
+        typer.echo(f"failed: {first_few(failed)}; the same command again goes on with them")
         raise typer.Exit(1)
 
 
@@ -101,8 +99,3 @@ class _Telling:
 
     def _say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _named(symbols: list[str]) -> str:
-    more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
-    return ", ".join(symbols[:_NAMED]) + more
